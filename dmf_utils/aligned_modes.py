@@ -1,0 +1,246 @@
+r"""The learning of modes one by one: full observation of a target, singular vectors aligned.
+
+The loss is :math:`\ell(W) = \frac12 \|W - Y\|_F^2` and the singular vectors of the product matrix
+are those of the target :math:`Y`. Each singular value then moves by itself towards its own target,
+by an equation that has a closed solution.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import brentq
+from scipy.special import hyp2f1
+from torch import Tensor
+
+from dmf_utils import _checks
+
+__all__ = [
+    "aligned_singular_value",
+    "incremental_learning_log_start",
+    "time_to_reach",
+]
+
+_NEAR = 1e-12
+
+
+def time_to_reach(value: Any, start: float, target: float, depth: int) -> Tensor:
+    r"""Compute the time at which an aligned singular value has a given value.
+
+    The loss is :math:`\ell(W) = \frac12 \|W - Y\|_F^2` and the singular vectors are those of
+    :math:`Y`, so that :math:`\dot s = N s^{2 - 2/N} (y - s)`. With :math:`x = s / y` and
+    :math:`a = 2 - 2/N` the time from :math:`s_0` to :math:`s` is
+
+    .. math::
+        t = \frac{G(s / y) - G(s_0 / y)}{N y^{a}}, \qquad
+        G(x) = \int^x \frac{\mathrm{d} \xi}{\xi^{a} (1 - \xi)},
+
+    where :math:`G` is :math:`-\ln |1 - x|` for depth 1, :math:`\ln (x / |1 - x|)` for depth 2, and
+    for depth 3 and more :math:`\frac{x^{1-a}}{1-a} \, {}_2F_1(1, 1-a; 2-a; x)` below the target,
+    :math:`\frac{x^{-a}}{a} \, {}_2F_1(1, a; a+1; 1/x)` above it.
+
+    Parameters
+    ----------
+    value : (T,) vector or number
+        The values :math:`s` to reach, between the start and the target, target excluded.
+    start : float
+        :math:`s_0`; positive for depth 2 and more, where a zero never moves.
+    target : float
+        :math:`y`, positive.
+    depth : int
+        The number of factors, at least 1.
+
+    Returns
+    -------
+    tensor of the shape of ``value``
+        The times.
+
+    Raises
+    ------
+    ValueError
+        If start or target is not positive, or a value is not between them.
+
+    References
+    ----------
+    Saxe, McClelland and Ganguli (2014) for depth 2; the form for depth 3 and more is ours.
+    """
+    depth, start, target = _aligned_arguments(depth, start, target)
+    value = _checks.real_tensor(value, "value")
+    inside = (value - start) * (value - target) <= 0
+    if not torch.all(inside & (value != target)):
+        raise ValueError(
+            f"value must lie between start {start:g} and target {target:g}, target excluded, "
+            f"got {value.tolist()}: the target itself takes infinite time"
+        )
+    if start == target:  # then inside holds for no value but the target
+        raise ValueError("start must differ from target: a start at the target never moves")
+    x, x0 = value.numpy() / target, start / target
+    rate = depth * target ** (2 - 2 / depth)
+    return torch.as_tensor((_antiderivative(x, depth) - _antiderivative(x0, depth)) / rate)
+
+
+def aligned_singular_value(times: Any, start: float, target: float, depth: int) -> Tensor:
+    r"""Solve :math:`\dot s = N s^{2 - 2/N} (y - s)`, the motion of an aligned singular value.
+
+    The loss is :math:`\ell(W) = \frac12 \|W - Y\|_F^2` and the singular vectors are those of
+    :math:`Y`. Then
+
+    .. math::
+        N = 1 &: \quad s = y + (s_0 - y) e^{-t}, \\
+        N = 2 &: \quad s = y / (1 + (y / s_0 - 1) e^{-2 y t}),
+
+    and for :math:`N \ge 3` the time is a known function of :math:`s`, `time_to_reach`, which is
+    inverted by bracketing.
+
+    Parameters
+    ----------
+    times : (T,) vector or number
+        The times :math:`t \ge 0`.
+    start : float
+        :math:`s_0`; positive for depth 2 and more.
+    target : float
+        :math:`y`, positive.
+    depth : int
+        The number of factors, at least 1.
+
+    Returns
+    -------
+    tensor of the shape of ``times``
+        The values :math:`s(t)`.
+
+    Raises
+    ------
+    ValueError
+        If start or target is not positive, or a time is negative.
+
+    References
+    ----------
+    Saxe, McClelland and Ganguli (2014) for depth 2; the form for depth 3 and more is ours.
+    """
+    depth, start, target = _aligned_arguments(depth, start, target)
+    times = _checks.real_tensor(times, "times")
+    if torch.any(times < 0):
+        raise ValueError(f"times must not be negative, got {times.min():g}")
+    if depth == 1:
+        return target + (start - target) * torch.exp(-times)
+    if depth == 2:
+        return target / (1 + (target / start - 1) * torch.exp(-2 * target * times))
+    scaled = depth * target ** (2 - 2 / depth) * times.numpy()
+    values = [_invert(t, start / target, depth) for t in scaled.ravel()]
+    return target * torch.tensor(values, dtype=torch.float64).reshape(times.shape)
+
+
+def incremental_learning_log_start(
+    ratio: float,
+    depth: int,
+    *,
+    target: float = 1.0,
+    learned: float = 0.9,
+    unlearned: float = 0.1,
+) -> Tensor:
+    r"""Compute how small a start must be for two modes to be learned one after the other.
+
+    Two aligned singular values with targets :math:`r y > y` start at the same :math:`s_0`. They
+    are learned one after the other if the first is above 90 % of its target before the second is
+    above 10 % of its own. That holds exactly for :math:`s_0` below a threshold, which shrinks like
+    :math:`\exp(-c / (r - 1))` for :math:`N = 2` and like :math:`(r - 1)^{N / (N - 2)}` for
+    :math:`N \ge 3` as :math:`r \to 1`.
+
+    Parameters
+    ----------
+    ratio : float
+        :math:`r`, above 1.
+    depth : int
+        The number of factors, at least 2: for depth 1 both modes take the same time.
+    target : float
+        :math:`y`, the smaller target; positive.
+    learned, unlearned : float
+        The two fractions of the targets, ``0 < unlearned <= learned < 1``.
+
+    Returns
+    -------
+    0-dimensional tensor
+        :math:`\ln s_0` at the threshold. The logarithm, since for depth 2 the start itself is soon
+        below the smallest number.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+
+    References
+    ----------
+    Gissin, Shalev-Shwartz and Daniely (2020). Arora, Cohen, Hu and Luo (2019) do not state it.
+    """
+    ratio = _checks.number(ratio, "ratio", lambda x: x > 1, "above 1")
+    depth = _checks.whole_number(depth, "depth", 2, "at depth 1 both modes take the same time")
+    target = _checks.positive(target, "target")
+    learned = _checks.number(learned, "learned", lambda x: 0 < x < 1, "between 0 and 1")
+    unlearned = _checks.number(
+        unlearned, "unlearned", lambda x: 0 < x <= learned, "positive and at most learned"
+    )
+    speed = ratio ** (2 - 2 / depth)  # of the first mode, relative to the second
+
+    def lead(log_start: float) -> float:
+        """Return the time to spare when the second mode leaves its start, in units of 1/(N y^a)."""
+        first = _span(log_start - math.log(ratio), learned, depth) / speed
+        return _span(log_start, unlearned, depth) - first
+
+    # At its own 10 % the second mode has no time left; the lead grows as the start shrinks.
+    above, below = math.log(unlearned), math.log(unlearned) - 1.0
+    while lead(below) <= 0:
+        below *= 2
+    found = brentq(lead, below, above, xtol=1e-13, rtol=1e-14, maxiter=500)
+    return torch.tensor(found + math.log(target), dtype=torch.float64)
+
+
+def _aligned_arguments(depth: int, start: float, target: float) -> tuple[int, float, float]:
+    depth = _checks.whole_number(depth, "depth", 1)
+    target = _checks.positive(target, "target")
+    start = _checks.number(start, "start") if depth == 1 else _checks.positive(start, "start")
+    return depth, start, target
+
+
+def _antiderivative(x: Any, depth: int) -> Any:
+    """Return G(x), an antiderivative of 1 / (x^a (1 - x)) with a = 2 - 2/N, on each side of 1."""
+    if depth == 1:
+        return -np.log(np.abs(1 - x))
+    if depth == 2:
+        return np.log(x) - np.log(np.abs(1 - x))
+    a = 2 - 2 / depth
+    # Next to its logarithmic singularity scipy's function is infinite with either sign: there we
+    # go on with the logarithm alone, which is exact up to terms of order |1 - x|.
+    below = np.minimum(x, 1 - _NEAR)
+    above = np.maximum(x, 1 + _NEAR)
+    regular = np.where(
+        np.asarray(x) < 1,
+        below ** (1 - a) / (1 - a) * hyp2f1(1, 1 - a, 2 - a, below),
+        above**-a / a * hyp2f1(1, a, a + 1, 1 / above),
+    )
+    return regular - np.log(np.minimum(np.abs(1 - x) / _NEAR, 1.0))
+
+
+def _span(log_x0: float, x: float, depth: int) -> float:
+    """Return G(x) - G(x0), from the logarithm of x0 so that x0 may be below the smallest number."""
+    if depth == 2:
+        return float(_antiderivative(x, 2)) - log_x0 + math.log1p(-math.exp(log_x0))
+    return float(_antiderivative(x, depth) - _antiderivative(math.exp(log_x0), depth))
+
+
+def _invert(span: float, x0: float, depth: int) -> float:
+    """Return x between x0 and 1 with G(x) - G(x0) = span."""
+    if span == 0 or x0 == 1:
+        return x0
+    begin = float(_antiderivative(x0, depth))
+    # In the logarithm of x, so that a small start keeps its digits.
+    end = math.log1p(math.copysign(4 * np.finfo(float).eps, x0 - 1))
+
+    def late(log_x: float) -> float:
+        return float(_antiderivative(math.exp(log_x), depth)) - begin - span
+
+    if late(end) <= 0:  # closer to the target than float64 can tell
+        return 1.0
+    return math.exp(brentq(late, math.log(x0), end, xtol=1e-15, rtol=1e-15, maxiter=500))
