@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.optimize import brentq
-from scipy.special import hyp2f1
 from torch import Tensor
 
 from dmf_utils import _checks
@@ -23,8 +22,6 @@ __all__ = [
     "incremental_learning_log_start",
     "time_to_reach",
 ]
-
-_NEAR = 1e-12
 
 
 def time_to_reach(value: Any, start: float, target: float, depth: int) -> Tensor:
@@ -39,8 +36,12 @@ def time_to_reach(value: Any, start: float, target: float, depth: int) -> Tensor
         G(x) = \int^x \frac{\mathrm{d} \xi}{\xi^{a} (1 - \xi)},
 
     where :math:`G` is :math:`-\ln |1 - x|` for depth 1, :math:`\ln (x / |1 - x|)` for depth 2, and
-    for depth 3 and more :math:`\frac{x^{1-a}}{1-a} \, {}_2F_1(1, 1-a; 2-a; x)` below the target,
-    :math:`\frac{x^{-a}}{a} \, {}_2F_1(1, a; a+1; 1/x)` above it.
+    for depth 3 and more :math:`\frac{x^{1-a}}{1-a} \, {}_2F_1(1, 1-a; 2-a; x)` below the target. It
+    is evaluated on both sides of the target with :math:`w = x^{1/N}` and the roots of one
+    :math:`\omega_k = e^{2 \pi i k / N}`,
+
+    .. math::
+        G = -\frac{N}{N-2} \, w^{2-N} - \mathrm{Re} \sum_k \omega_k^2 \ln(w - \omega_k).
 
     Parameters
     ----------
@@ -210,17 +211,14 @@ def _antiderivative(x: Any, depth: int) -> Any:
         return -np.log(np.abs(1 - x))
     if depth == 2:
         return np.log(x) - np.log(np.abs(1 - x))
-    a = 2 - 2 / depth
-    # Next to its logarithmic singularity scipy's function is infinite with either sign: there we
-    # go on with the logarithm alone, which is exact up to terms of order |1 - x|.
-    below = np.minimum(x, 1 - _NEAR)
-    above = np.maximum(x, 1 + _NEAR)
-    regular = np.where(
-        np.asarray(x) < 1,
-        below ** (1 - a) / (1 - a) * hyp2f1(1, 1 - a, 2 - a, below),
-        above**-a / a * hyp2f1(1, a, a + 1, 1 / above),
-    )
-    return regular - np.log(np.minimum(np.abs(1 - x) / _NEAR, 1.0))
+    # SciPy's hypergeometric function loses all digits close to x = 1, where its parameters are a
+    # case of their own up to rounding. With x = w^N the integral is elementary: the integrand is
+    # N (w^(1-N) + w / (1 - w^N)), and the poles of the second part are the N-th roots of one.
+    w = np.asarray(x, dtype=float) ** (1 / depth)
+    k = np.arange(1, depth)
+    root = np.exp(2j * np.pi * k / depth)
+    poles = (root**2 * np.log(w[..., None] - root)).real.sum(-1) + np.log(np.abs(1 - w))
+    return depth * w ** (2.0 - depth) / (2 - depth) - poles
 
 
 def _span(log_x0: float, x: float, depth: int) -> float:
