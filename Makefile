@@ -1,0 +1,35 @@
+# The two commands: make book, make test. Each makes .venv and installs what requirements.txt pins, when that changed.
+PYTHON ?= python3
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help book quick test bench clean
+
+help:
+	@echo "make book    execute the chapters and build the pages: _build/html/index.html"
+	@echo "make quick   the same at a small size, for a look: _build/quick/html/index.html"
+	@echo "make test    run all tests"
+	@echo "make bench   measure the speeds that README.md states"
+	@echo "make clean   remove everything built (_build); .venv stays"
+
+book: $(INSTALLED)
+	@$(VENV)/bin/dmf book
+
+quick: $(INSTALLED)
+	@$(VENV)/bin/dmf book --quick
+
+test: $(INSTALLED)
+	@$(VENV)/bin/python -m pytest
+
+bench: $(INSTALLED)
+	@$(VENV)/bin/python -m benchmarks
+
+clean:
+	rm -rf _build
+
+$(INSTALLED): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, $(PYTHON) is " + v + ". Name another one: make PYTHON=python3.12 " + "$(firstword $(MAKECMDGOALS))")'
+	@test -x $(VENV)/bin/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing the packages that requirements.txt pins (some minutes the first time)"
+	@$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --requirement requirements.txt
+	@touch $@

@@ -1,0 +1,181 @@
+"""The ``dmf`` command."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import nbformat
+
+from dmf_utils import claims
+from dmf_utils.publishing import ledger, parameters, runs
+from dmf_utils.publishing.book import LedgerError, build_book
+from dmf_utils.publishing.progress import Progress
+from dmf_utils.publishing.project import InputError, Project
+from dmf_utils.publishing.site import SiteError
+
+__all__ = ["main"]
+
+_BAD_INPUT, _FAILED, _INTERRUPTED = 2, 1, 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; the exit status is 0, 1 (failed), 2 (bad input) or 130 (interrupted)."""
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    try:
+        return int(options.command(Project.find().at_size(quick=options.quick), options))
+    except InputError as error:
+        print(f"dmf: {error}", file=sys.stderr)
+        return _BAD_INPUT
+    except (runs.ChapterError, LedgerError, SiteError) as error:
+        print(f"\n{error}", file=sys.stderr)
+        return _FAILED
+    except KeyboardInterrupt:
+        print(
+            "\ndmf: interrupted, its kernel is stopped. Finished chapters are kept: "
+            "the same command goes on from there.",
+            file=sys.stderr,
+        )
+        return _INTERRUPTED
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+class _Parser(argparse.ArgumentParser):
+    """Refuses bad input in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(_BAD_INPUT, f"dmf: {message}; see {self.prog} --help\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="dmf",
+        description="Execute the book's chapters, build its pages, and show its ledger of claims.",
+        epilog="Run it inside the project's folder. Exit status: 0 done, 1 failed, 2 bad input.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    book = commands.add_parser(
+        "book",
+        help="execute what changed and build the pages",
+        description="Execute the chapters that changed, judge the claims, and build the pages "
+        "into _build/html (with --quick into _build/quick/html).",
+    )
+    book.add_argument(
+        "chapters",
+        nargs="*",
+        metavar="CHAPTER",
+        help="execute only these; the other pages show their last run",
+    )
+    book.add_argument("--quick", action="store_true", help="at the small size, for a look")
+    book.add_argument("--force", action="store_true", help="execute even what did not change")
+    book.set_defaults(command=_book)
+
+    run = commands.add_parser(
+        "run",
+        help="execute one chapter with parameters of your own",
+        description="Execute one chapter with parameters of your own and keep the notebook; the "
+        "book's pages are not touched.",
+        epilog="`dmf parameters CHAPTER` lists the chapter's parameters.",
+    )
+    run.add_argument("chapter", metavar="CHAPTER")
+    run.add_argument(
+        "-p",
+        dest="assignments",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter, such as -p rank=2 or -p 'depths=[2, 3]'; may be repeated",
+    )
+    run.add_argument("--quick", action="store_true", help="start from the small size")
+    run.add_argument(
+        "--output", type=Path, metavar="FILE", help="the notebook to write (_build/single/…)"
+    )
+    run.set_defaults(command=_run)
+
+    listing = commands.add_parser(
+        "parameters",
+        help="list a chapter's parameters",
+        description="List a chapter's parameters: name, type, default, meaning.",
+    )
+    listing.add_argument("chapter", metavar="CHAPTER")
+    listing.set_defaults(command=_parameters, quick=False)
+
+    verdicts = commands.add_parser(
+        "claims",
+        help="print the ledger as last measured",
+        description="Print the ledger as last measured. Exit status 1 if a verdict is worse than "
+        "the ledger accepts.",
+    )
+    verdicts.add_argument("--quick", action="store_true", help="as measured at the small size")
+    verdicts.set_defaults(command=_claims)
+    return parser
+
+
+def _book(project: Project, options: argparse.Namespace) -> int:
+    page = build_book(project, options.chapters, force=options.force)
+    print(page)
+    return 0
+
+
+def _run(project: Project, options: argparse.Namespace) -> int:
+    chapter = options.chapter
+    known = parameters.read(project.chapter_path(chapter))
+    values = parameters.quick_values(project, chapter, known) if project.quick else {}
+    values |= parameters.given(chapter, known, options.assignments)
+    output = (options.output or project.build / "single" / f"{chapter}.ipynb").resolve()
+    if output.suffix != ".ipynb":
+        raise InputError(f"--output {output}: must end in .ipynb")
+    if output == project.chapter_path(chapter).resolve():
+        raise InputError(f"--output {output}: is the chapter itself; name another file")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    last = runs.last_run(project, chapter)
+    progress = Progress({chapter: last.seconds if last else 10.0})
+    progress.begin(chapter)
+    runs.run_papermill(project, chapter, values, output, progress)
+    progress.end("executed")
+    for shown, _, _ in ledger.recorded(nbformat.read(output, as_version=4)):
+        print(shown["data"]["text/plain"])
+    print(output)
+    return 0
+
+
+def _parameters(project: Project, options: argparse.Namespace) -> int:
+    known = parameters.read(project.chapter_path(options.chapter))
+    if not known:
+        print(f"chapter {options.chapter} has no parameters")
+    rows = [(name, p.annotation, repr(p.default), p.meaning) for name, p in known.items()]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+    for row in rows:
+        cells = [text.ljust(width) for text, width in zip(row[:3], widths, strict=True)]
+        print("  ".join([*cells, row[3]]))
+    return 0
+
+
+def _claims(project: Project, options: argparse.Namespace) -> int:
+    if not project.claims.is_file():
+        raise InputError(f"{project.claims}: not there yet; run `dmf book` first")
+    try:
+        rows, accepted = ledger.read(project.claims), claims.load(project.ledger)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    for row in rows:
+        measured = "" if row["measured"] is None else claims.show(row["measured"])
+        print(f"{row['verdict']:>14}  {row['id']}  paper: {row['expected']}  measured: {measured}")
+    print(ledger.summary(rows))
+    worse = [] if project.quick else ledger.worse(rows, accepted)
+    for line in worse:
+        print(f"worse than accepted: {line}", file=sys.stderr)
+    return _FAILED if worse else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""Progress of a build: which chapter, which cell, how long, how long still."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TextIO
+
+__all__ = ["Progress", "clock"]
+
+_SECONDS_BETWEEN_LOG_LINES = 15.0
+
+
+def clock(seconds: float) -> str:
+    """A duration as ``m:ss`` or ``h:mm:ss``."""
+    minutes, rest = divmod(round(max(seconds, 0.0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Progress:
+    """One line that is rewritten on a terminal, and now and then a new line in a log.
+
+    Parameters
+    ----------
+    expected
+        The seconds that each piece of work is expected to take, by name, in order.
+    stream
+        Where to write; standard output by default.
+    """
+
+    def __init__(self, expected: dict[str, float], stream: TextIO | None = None) -> None:
+        self._expected = expected
+        self._stream = stream or sys.stdout
+        self._terminal = self._stream.isatty()
+        self._start = self._last_line = time.monotonic()
+        self._current = ""
+        self._current_start = self._start
+
+    def begin(self, name: str) -> None:
+        """Start a piece of work."""
+        self._current = name
+        self._current_start = time.monotonic()
+        if not self._terminal:
+            self._print(f"{self._head()} · {self._time()}")
+
+    def show(self, where: str, loop: tuple[int, int, str] | None = None) -> None:
+        """Say where the present piece of work is.
+
+        Parameters
+        ----------
+        where
+            The cell or figure.
+        loop
+            Of a long loop in it: how many are done, of how many, and of what.
+        """
+        now = time.monotonic()
+        if not self._terminal and now - self._last_line < _SECONDS_BETWEEN_LOG_LINES:
+            return
+        text = f"{self._head()} · {where}"
+        if loop is not None:
+            text += f" · {loop[2]} {loop[0]}/{loop[1]}"
+        self._print(f"{text} · {self._time()}", rewrite=True)
+
+    def end(self, outcome: str) -> None:
+        """Close the present piece of work with one line that stays."""
+        seconds = clock(time.monotonic() - self._current_start)
+        self._print(f"{self._head()} · {outcome} · {seconds}")
+        self._expected[self._current] = 0.0
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self._print(text)
+
+    def _head(self) -> str:
+        names = list(self._expected)
+        return f"[{names.index(self._current) + 1}/{len(names)}] {self._current}"
+
+    def _time(self) -> str:
+        now = time.monotonic()
+        names = list(self._expected)
+        rest = sum(self._expected[name] for name in names[names.index(self._current) + 1 :])
+        here = max(self._expected[self._current] - (now - self._current_start), 0.0)
+        left = f"about {clock(here + rest)} left" if here + rest >= 1 else "nearly done"
+        return f"{clock(now - self._start)} elapsed, {left}"
+
+    def _print(self, text: str, rewrite: bool = False) -> None:
+        self._last_line = time.monotonic()
+        if self._terminal:
+            self._stream.write(f"\r\x1b[K{text}" + ("" if rewrite else "\n"))
+        else:
+            self._stream.write(f"{text}\n")
+        self._stream.flush()
+
+
+def read_loop(path: Path) -> tuple[int, int, str] | None:
+    """The last line that a long loop wrote to its progress file, if any and whole."""
+    try:
+        entry = json.loads(path.read_text(encoding="utf-8").strip().rpartition("\n")[2])
+        return int(entry["done"]), int(entry["total"]), str(entry["label"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # not begun, or a line still being written: the next look will find it
