@@ -153,8 +153,8 @@ def commuting_end_point(
     depth = _checks.whole_number(depth, "depth", 2, "depth 1 does not keep W positive")
     if alpha ** (depth - 2) < 1e-14:
         raise ValueError(
-            f"alpha = {alpha:g} is too small for depth {depth}: float64 cannot tell the end point's "
-            f"certificate from that of the limit; use at least {1e-14 ** (1 / (depth - 2)):.1e}"
+            f"alpha = {alpha:g} is too small for depth {depth}: float64 cannot tell its "
+            f"certificate from the limit's; use at least {1e-14 ** (1 / (depth - 2)):.1e}"
         )
     rows, targets, back = independent_rows(eigenvalues.numpy(), values.numpy())
     _check_interior(rows, targets)

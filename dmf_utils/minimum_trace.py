@@ -1,8 +1,8 @@
 r"""The limit of small starts, when the measurements are symmetric and commute.
 
-The flow of `commuting_end_point` then tends to a positive semidefinite solution of least trace. When
-that is a non-degenerate vertex of the solutions, linear programming finds it and its certificate,
-and the certificate gives the rate of the approach.
+The flow of `commuting_end_point` then tends to a positive semidefinite solution of least trace.
+When that is a non-degenerate vertex of the set of solutions, linear programming finds it and its
+certificate, and the certificate gives the rate of the approach.
 """
 
 from __future__ import annotations
