@@ -56,7 +56,7 @@ def plain_value(value: Any, where: str) -> Measured:
     if isinstance(value, list | tuple):
         return [_number(item, where) for item in value]
     raise TypeError(
-        f"{where}: measured a {type(value).__name__}; give a number, a bool, a list or a dict of them"
+        f"{where}: measured a {type(value).__name__}; give a number, a bool, or a list or dict"
     )
 
 

@@ -255,7 +255,7 @@ def typeset(text: str) -> str:
 
 
 def show(measured: Measured) -> str:
-    """The measured value with three significant digits."""
+    """The measured value with four significant digits, three if it is very large or small."""
     if isinstance(measured, dict):
         return ", ".join(f"{name}: {show(value)}" for name, value in measured.items())
     if isinstance(measured, list):
@@ -263,5 +263,5 @@ def show(measured: Measured) -> str:
     if isinstance(measured, bool):
         return "true" if measured else "false"
     if measured == 0 or 1e-3 <= abs(measured) < 1e5:
-        return f"{measured:.{max(0, 2 - math.floor(math.log10(abs(measured) or 1)))}f}"
+        return f"{measured:.{max(0, 3 - math.floor(math.log10(abs(measured) or 1)))}f}"
     return f"{measured:.2e}"

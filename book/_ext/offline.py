@@ -1,8 +1,8 @@
 """Sphinx extension: pages that ask the network for nothing.
 
-Jupyter Book's pages load MathJax and Thebe from two public servers. This extension copies MathJax out
-of an installed package beside the pages, points Sphinx to that copy, and takes Thebe's event handlers
-away.
+Jupyter Book's pages load MathJax and Thebe from two public servers. This extension copies MathJax
+out of an installed package beside the pages, points Sphinx to that copy, and takes Thebe's event
+handlers away.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ def drop_thebe(app: Sphinx, config: Config) -> None:
         for listener in list(listeners):
             if listener.handler.__module__.split(".")[0] == "sphinx_thebe":
                 app.disconnect(listener.id)
+    style = "sphinx-thebe.css"  # its file is copied by one of these handlers
+    app.registry.css_files[:] = [entry for entry in app.registry.css_files if entry[0] != style]
 
 
 def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:

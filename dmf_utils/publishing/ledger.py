@@ -66,9 +66,13 @@ def _row(claim: Claim, measured: Any) -> dict[str, Any]:
 
 
 def render_again(notebook: NotebookNode, claims: dict[str, Claim]) -> None:
-    """Show each recorded claim as the present ledger judges it, without a new run."""
+    """Show each recorded claim as the present ledger judges it, without a new run.
+
+    The entry meant for the driver is left out: the page's builder would warn of it.
+    """
     for output, id, measured in recorded(notebook):
-        output["data"] = NotebookNode(bundle(claims[id], measured))
+        shown = bundle(claims[id], measured)
+        output["data"] = NotebookNode({kind: shown[kind] for kind in ("text/html", "text/plain")})
 
 
 def write(rows: list[dict[str, Any]], path: Path) -> None:

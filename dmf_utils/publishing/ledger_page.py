@@ -43,7 +43,7 @@ def rows_with_verdict(
     """The rows of one verdict as HTML, by group, each linked to the cell that decides it."""
     chosen = [row for row in rows if row["verdict"] == verdict and row["id"] in claims]
     if not chosen:
-        return "<p>None.</p>"
+        return '<p class="dmf-none">None.</p>'
     parts = []
     for group in dict.fromkeys(claims[row["id"]].group for row in chosen):
         parts.append(f'<p class="dmf-group">{html.escape(group)}</p>')

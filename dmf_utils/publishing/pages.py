@@ -109,10 +109,11 @@ def run_facts(project: Project, run: Run, parameters: dict[str, Parameter]) -> s
     seeds = [f"`{name}` = {value}" for name, value in values.items() if "seed" in name]
     facts = {
         "Size": "quick, not the paper's" if project.quick else "the paper's",
-        "Seeds": ", ".join(seeds) or "none: nothing here is random",
         "Run time": f"{clock(run.seconds)} (minutes:seconds), on {run.date}",
         "Versions": ", ".join(f"{name} {number}" for name, number in run.versions.items()),
     }
+    if seeds:
+        facts["Seeds"] = ", ".join(seeds)
     lines = [":::{admonition} How this page was made", ":class: dmf-run"]
     lines += [f"- **{name}**: {value}" for name, value in facts.items()]
     if parameters:

@@ -70,8 +70,8 @@ def key(project: Project, chapter: str, values: dict[str, Any], read: list[Path]
     """A digest of all that decides what a chapter's cells give out.
 
     That is its code cells, its parameters, the source of ``dmf_utils`` without the publisher, the
-    versions of Python and of the pinned packages, the data set if one is named, and the
-    files ``read``. Text cells are not among them: a page takes them from the source, without a new run.
+    versions of Python and of the pinned packages, the data set if one is named, and the files
+    ``read``. Text cells are not among them: a page takes them from the source, without a new run.
     """
     cells = nbformat.read(project.chapter_path(chapter), as_version=4).cells
     code = [cell.source for cell in cells if cell.cell_type == "code"]
