@@ -1,0 +1,363 @@
+r"""Gradient flow :math:`\dot W_j = -\partial\varphi/\partial W_j`, followed over a batch.
+
+Each factorization has its own step size, and leaves the batch when it is done.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dmf_utils.factorization import Start, gaussian, product_matrix
+from dmf_utils.problems import Problem
+from dmf_utils.progress import progress_bar
+from dmf_utils.runs import check_positive, few_threads, prepare
+from dmf_utils.steppers import (
+    Factorizations,
+    Step,
+    chebyshev_stages,
+    chebyshev_step,
+    dormand_prince_step,
+    spectral_radius,
+)
+from dmf_utils.trajectory import Record, Recorder, Status, Trajectory, warn_unless_reached
+
+__all__ = ["gradient_flow"]
+
+Method = Literal["automatic", "dormand-prince"]
+
+
+def gradient_flow(
+    problem: Problem | Sequence[Problem],
+    depth: int = 3,
+    start: Start | Sequence[Tensor] | Sequence[Start] = gaussian(norm=1e-2, seed=0),
+    until_loss: float | None = 1e-6,
+    *,
+    until_time: float | None = None,
+    hidden: int | None = None,
+    tolerance: float = 1e-5,
+    method: Method = "automatic",
+    record: Record | None = None,
+    max_steps: int = 100_000,
+    progress: bool = False,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float64,
+) -> Trajectory | list[Trajectory]:
+    r"""Follow gradient flow on a deep factorization until a loss or a time.
+
+    .. math:: \dot W_j = -\frac{\partial}{\partial W_j} \ell(W_N \cdots W_1), \qquad j = 1 \dots N
+
+    Dormand–Prince 5(4) with step control; where its stability, not its accuracy, limits the step,
+    the stabilized method of `steppers` takes over as long as it goes farther for an evaluation.
+    The end is located on the step's interpolant: the loss there is `until_loss` to 1 %.
+
+    Parameters
+    ----------
+    problem : Problem, or a sequence of B
+        One for all runs, or one for each.
+    depth : int
+        Number of factors N, at least 1. Ignored where `start` is a list of factors.
+    start : Start, list of factors ``[W_1, ..., W_N]``, or a sequence of B starts
+        One run for each start of a sequence.
+    until_loss : float or None
+        Loss at which a run ends, positive; None to run to `until_time` only.
+    until_time : float, optional
+        Time at which a run ends at the latest.
+    hidden : int, optional
+        Hidden size, default ``min(d, d')``.
+    tolerance : float
+        Local error of a step relative to the norm of all factors together.
+    method : {"automatic", "dormand-prince"}
+        The second never leaves Dormand–Prince, for reference solutions and comparisons.
+    record : Record, optional
+        What to write down on the way.
+    max_steps : int
+        Accepted steps after which a run is given up.
+    progress : bool
+        Whether to show a bar.
+    device, dtype
+        Where and in which precision to compute. In single precision the step control stalls late.
+
+    Returns
+    -------
+    Trajectory, or a list of B
+        A list if `problem` or `start` is a sequence of several.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arguments out of range or shapes that do not fit, before any computing.
+
+    Warns
+    -----
+    RuntimeWarning
+        If a run does not reach the asked loss or time; `Trajectory.status` says why.
+
+    References
+    ----------
+    Equation (2) of the paper. J. R. Dormand, P. J. Prince, *A family of embedded Runge–Kutta
+    formulae*, J. Comput. Appl. Math. 6 (1980).
+    """
+    if until_loss is None and until_time is None:
+        raise ValueError("until_loss and until_time are both None: give at least one of them")
+    check_positive(until_loss=until_loss, until_time=until_time)
+    check_positive(tolerance=tolerance, max_steps=max_steps)
+    if method not in ("automatic", "dormand-prince"):
+        raise ValueError(f'method must be "automatic" or "dormand-prince", got {method!r}')
+    batch, states, single = prepare(problem, depth, start, hidden, device, dtype)
+    record = Record() if record is None else record
+    aim = _Aim(until_loss, until_time, tolerance, method, max_steps)
+    with few_threads(max(max(shape) for shape in batch.shapes)):
+        together = _Batch(batch, states, aim, record)
+        with progress_bar("gradient flow", total=1000, show=progress) as bar:
+            while len(together.done) < len(batch):
+                together.step_all()
+                bar.update_to(int(1000 * together.fraction_done()))
+    runs = [together.done[b] for b in range(len(batch))]
+    warn_unless_reached(runs, "gradient_flow")
+    return runs[0] if single else runs
+
+
+@dataclass(frozen=True)
+class _Aim:
+    """What all runs of a batch have in common."""
+
+    until_loss: float | None
+    until_time: float | None
+    tolerance: float
+    method: Method
+    max_steps: int
+
+    @property
+    def end_time(self) -> float:
+        return math.inf if self.until_time is None else self.until_time
+
+    def is_reached(self, loss: float) -> bool:
+        return self.until_loss is not None and loss <= self.until_loss
+
+
+class _Run:
+    """The progress of one factorization."""
+
+    def __init__(self, loss: float, first_step: float, recorder: Recorder) -> None:
+        self.first_loss = self.loss = loss
+        self.step, self.recorder = first_step, recorder
+        self.time = self.seconds = 0.0
+        self.n_gradients, self.n_steps = 1, 0
+        self.still_steps = 0  # in a row, that moved nothing
+        self.previous_error = 1e-4  # relative to what is tolerated
+        self.is_stiff = False  # whether the Chebyshev method steps it
+        self.limited_steps = 0  # in a row, at Dormand and Prince's limit of stability
+        self.curvature: float | None = None  # the largest, as last estimated
+        self.curvature_age = 0  # steps since then
+        self.direction: Tensor | None = None  # in which it was seen
+
+    def next_step(self, error: float, accepted: bool) -> None:
+        """Set the size of the next step from the last one's `error`, relative to the tolerated."""
+        if not math.isfinite(error):
+            factor = 0.2
+        elif self.is_stiff:
+            factor = 0.8 * max(error, 1e-10) ** (-1 / 3)
+        elif accepted:  # the second factor keeps the step steady at the limit of stability
+            factor = 0.9 * max(error, 1e-10) ** -0.14 * self.previous_error**0.08
+            self.previous_error = max(error, 1e-4)
+        else:
+            factor = 0.9 * error**-0.14
+        self.step *= min(5.0 if accepted else 1.0, max(0.2, factor))
+
+    def choose_method(self, step_taken: float, curvature: float | None, direction: Tensor) -> None:
+        """Change the method where the other goes farther for an evaluation.
+
+        Dormand–Prince covers at most 3.3/6 over the curvature for one, the Chebyshev method with
+        `s` stages some 0.65 s: it wins as soon as stability, not accuracy, limits the step.
+        """
+        if self.is_stiff:
+            self.curvature_age += 1
+            if self.curvature is not None and self.step * self.curvature < 1.6:
+                self.is_stiff, self.limited_steps, self.previous_error = False, 0, 1e-2
+                self.step = min(1.5 * self.step, 2.5 / self.curvature)
+        else:
+            limited = curvature is not None and step_taken * curvature > 2.7
+            self.limited_steps = self.limited_steps + 1 if limited else 0
+            if self.limited_steps >= 3:
+                self.is_stiff, self.curvature = True, None
+                self.direction = direction.clone()
+                self.step *= 1.5
+
+
+class _Batch:
+    """All runs, their states, and the steps they make together."""
+
+    def __init__(self, batch: Factorizations, states: Tensor, aim: _Aim, record: Record) -> None:
+        self.batch, self.states, self.aim = batch, states, aim
+        self.gradients = torch.empty_like(states)
+        losses = batch.gradient(states, out=self.gradients).tolist()
+        self.workspace = states.new_zeros((len(batch), 7, states.shape[1]))
+        sizes = torch.linalg.vector_norm(states, dim=1)
+        slopes = torch.linalg.vector_norm(self.gradients, dim=1)
+        first_steps = torch.where(slopes > 0, 0.01 * sizes / slopes, math.inf).tolist()
+        self.runs = [
+            _Run(loss, first, Recorder(record))
+            for loss, first in zip(losses, first_steps, strict=True)
+        ]
+        self.done: dict[int, Trajectory] = {}
+        for b, run in enumerate(self.runs):
+            if run.recorder.next_time == 0:
+                self._record(b, states[b])
+            if not math.isfinite(run.loss):
+                self._finish(b, Status.diverged, states[b])
+            elif aim.is_reached(run.loss):
+                self._finish(b, Status.reached, states[b])
+            elif math.isinf(run.step):  # the gradient vanishes: nothing will ever move
+                self._stand_still(b)
+
+    def step_all(self) -> None:
+        """One step of every run that is not done: one group for each method."""
+        active = [b for b in range(len(self.runs)) if b not in self.done]
+        for is_stiff in (False, True):
+            group = [b for b in active if self.runs[b].is_stiff is is_stiff]
+            if not group:
+                continue
+            begin = time.perf_counter()
+            stages = self._stages(group) if is_stiff else {}
+            group.sort(key=lambda b: -stages.get(b, 0))
+            steps = [min(self.runs[b].step, self.aim.end_time - self.runs[b].time) for b in group]
+            h = self.states.new_tensor(steps)
+            origin = self.batch.take(group), self.states[group], self.gradients[group], h
+            if is_stiff:
+                step = chebyshev_step(*origin, [stages[b] for b in group], self.workspace)
+            else:
+                step = dormand_prince_step(*origin, self.workspace)
+            sizes = torch.linalg.vector_norm(step.states, dim=1)
+            errors = torch.tensor(step.errors) / (self.aim.tolerance * sizes.cpu())
+            moves = torch.linalg.vector_norm(step.states - origin[1], dim=1) / sizes
+            for i, (b, error, move) in enumerate(
+                zip(group, errors.tolist(), moves.tolist(), strict=True)
+            ):
+                self.runs[b].n_gradients += step.evaluations[i]
+                self._settle(b, step, i, steps[i], error, move)
+            share = (time.perf_counter() - begin) / len(group)
+            for b in group:
+                self.runs[b].seconds += share
+
+    def _stages(self, group: list[int]) -> dict[int, int]:
+        """Stages of the Chebyshev step of each run; curvatures are estimated anew when old."""
+        stages = {}
+        for b in group:
+            run = self.runs[b]
+            if run.curvature is None or run.curvature_age >= 20:
+                seen, run.direction, n = spectral_radius(
+                    self.batch.take([b]),
+                    self.states[b : b + 1],
+                    self.gradients[b : b + 1],
+                    run.direction,
+                    max_iterations=20 if run.curvature is None else 4,
+                )
+                run.curvature, run.curvature_age = 1.1 * seen, 0  # seen from below
+                run.n_gradients += n
+            stages[b] = chebyshev_stages(run.step, run.curvature)
+        return stages
+
+    def _settle(self, b: int, step: Step, i: int, h: float, error: float, move: float) -> None:
+        """Accept or reject the step that run `b` tried."""
+        run, loss = self.runs[b], step.losses[i]
+        if not (math.isfinite(loss) and error <= 1):
+            was_finite = math.isfinite(loss) and math.isfinite(error)
+            run.step = h
+            run.next_step(error if was_finite else math.inf, accepted=False)
+            run.curvature_age = 20
+            if run.step <= 1e-15 * run.time or run.step < 1e-290:
+                status = Status.stalled if was_finite else Status.diverged
+                self._finish(b, status, self.states[b])
+            return
+        theta = 1.0
+        if self.aim.is_reached(loss):
+            theta = self._locate(b, lambda at: step.interpolate(i, at), loss)
+        end = run.time + theta * h
+        while run.recorder.next_time <= end:
+            at = (run.recorder.next_time - run.time) / h
+            self._record(b, step.interpolate(i, at))
+        state = step.states[i] if theta == 1 else step.interpolate(i, theta)
+        run.n_steps += 1
+        run.time, run.loss = end, loss
+        if self.aim.is_reached(loss):
+            run.loss = float(self.batch.take([b]).loss(state[None]))
+            return self._finish(b, Status.reached, state)
+        if run.time >= self.aim.end_time * (1 - 1e-14):
+            return self._finish(b, Status.reached, state)
+        if run.n_steps >= self.aim.max_steps:
+            return self._finish(b, Status.step_limit, state)
+        self.states[b], self.gradients[b] = state, step.gradients[i]
+        run.still_steps = run.still_steps + 1 if move < 1e-13 else 0
+        if run.still_steps >= 50:
+            return self._stand_still(b)
+        run.step = h
+        run.next_step(error, accepted=True)
+        seen = None if step.curvatures is None else step.curvatures[i]
+        if self.aim.method == "automatic":
+            run.choose_method(h, seen, step.states[i] if seen is None else step.directions[i])
+        return None
+
+    def _locate(self, b: int, at: Callable[[float], Tensor], end_loss: float) -> float:
+        """The fraction of the step at which the loss is the asked one."""
+        alone, aim = self.batch.take([b]), math.log(self.aim.until_loss)
+        low, above = 0.0, math.log(self.runs[b].loss) - aim
+        high, below = 1.0, math.log(max(end_loss, 1e-300)) - aim
+        theta, miss = high, below
+        while abs(miss) > 1e-5 and high - low > 1e-12:
+            # The logarithm of the loss is nearly linear; the clamp bisects where it is not.
+            share = min(0.9, max(0.1, above / (above - below)))
+            theta = low + share * (high - low)
+            miss = math.log(max(float(alone.loss(at(theta)[None])), 1e-300)) - aim
+            if miss > 0:
+                low, above = theta, miss
+            else:
+                high, below = theta, miss
+        return theta
+
+    def _record(self, b: int, state: Tensor) -> None:
+        factors = [W[0] for W in self.batch.factors(state[None])]
+        loss = float(self.batch.take([b]).loss(state[None]))
+        self.runs[b].recorder.write(loss, product_matrix(factors), factors)
+
+    def _stand_still(self, b: int) -> None:
+        """End a run that cannot move: it is at every later time where it is now."""
+        run = self.runs[b]
+        if self.aim.until_time is None:
+            return self._finish(b, Status.stalled, self.states[b])
+        while run.recorder.next_time <= self.aim.end_time:
+            self._record(b, self.states[b])
+        run.time = self.aim.end_time
+        return self._finish(b, Status.reached, self.states[b])
+
+    def _finish(self, b: int, status: Status, state: Tensor) -> None:
+        run = self.runs[b]
+        factors = [W[0].clone() for W in self.batch.factors(state[None])]
+        self.done[b] = run.recorder.finish(
+            product=product_matrix(factors),
+            factors=factors,
+            loss=run.loss,
+            time=run.time,
+            status=status,
+            n_gradients=run.n_gradients,
+            n_steps=run.n_steps,
+            seconds=run.seconds,
+        )
+
+    def fraction_done(self) -> float:
+        """A rough share of the way, for the progress bar."""
+        shares = []
+        for b, run in enumerate(self.runs):
+            of_time = run.time / self.aim.end_time
+            of_loss = 0.0
+            if self.aim.until_loss is not None and run.loss > self.aim.until_loss:
+                whole = math.log(run.first_loss / self.aim.until_loss)
+                of_loss = max(0.0, math.log(run.first_loss / run.loss) / whole)
+            shares.append(1.0 if b in self.done else max(of_time, of_loss))
+        return sum(shares) / len(shares)

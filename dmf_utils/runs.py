@@ -1,0 +1,109 @@
+"""What flow and descent do before they step: check the arguments and lay out the batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from dmf_utils.factorization import Start, factor_shapes
+from dmf_utils.problems import Problem, stack
+from dmf_utils.steppers import Factorizations
+
+__all__ = ["check_positive", "few_threads", "prepare"]
+
+
+def check_positive(**arguments: float | None) -> None:
+    """Raise a ValueError that names the argument that is not a positive finite number."""
+    for name, value in arguments.items():
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name} must be a positive number, got {value!r}")
+
+
+@contextmanager
+def few_threads(size: int) -> Iterator[None]:
+    """One thread while matrices are small, as many as before for larger ones.
+
+    On matrices of 100×100 several threads wait for each other longer than they compute.
+    """
+    before = torch.get_num_threads()
+    if size < 300:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def prepare(
+    problem: Problem | Sequence[Problem],
+    depth: int,
+    start: Start | Sequence[Tensor] | Sequence[Start],
+    hidden: int | None,
+    device: torch.device | str,
+    dtype: torch.dtype,
+) -> tuple[Factorizations, Tensor, bool]:
+    """The batch, its states ``(B, P)`` at time 0, and whether a single run was asked for.
+
+    Raises
+    ------
+    ValueError
+        If numbers of problems and starts, or shapes, do not fit.
+    """
+    single = not isinstance(problem, (list, tuple))
+    problems = [problem] if single else list(problem)
+    starts = [start]
+    if isinstance(start, (list, tuple)) and not _are_factors(start):
+        single, starts = False, list(start)
+    if not problems or not starts:
+        raise ValueError("problem and start must not be empty sequences")
+    count = max(len(problems), len(starts))
+    for name, given in (("problem", problems), ("start", starts)):
+        if len(given) not in (1, count):
+            raise ValueError(
+                f"{name} has {len(given)} members, but the batch has {count}; give one, or {count}"
+            )
+    problems = problems * (count // len(problems))
+    starts = starts * (count // len(starts))
+    made = [
+        _factors(one, tuple(p.shape), depth, hidden)
+        for p, one in zip(problems, starts, strict=True)
+    ]
+    shapes = [tuple(W.shape) for W in made[0]]
+    if any([tuple(W.shape) for W in factors] != shapes for factors in made):
+        raise ValueError("the starts of a batch must have factors of the same shapes")
+    states = torch.stack([torch.cat([W.reshape(-1) for W in factors]) for factors in made])
+    if not torch.isfinite(states).all():
+        raise ValueError("start has NaN or infinite entries")
+    joined = stack(problems)
+    if hasattr(joined, "to"):
+        joined = joined.to(device, dtype)
+    return Factorizations(joined, shapes, count), states.to(device, dtype), single
+
+
+def _are_factors(start: Sequence[object]) -> bool:
+    return all(isinstance(member, Tensor) for member in start) and len(start) > 0
+
+
+def _factors(
+    start: Start | Sequence[Tensor], shape: tuple[int, int], depth: int, hidden: int | None
+) -> list[Tensor]:
+    if not isinstance(start, (list, tuple)):
+        return start.factors(shape, depth, hidden)
+    factors = list(start)
+    if not _are_factors(factors) or any(W.ndim != 2 for W in factors):
+        raise TypeError("start must be a Start, or a list of matrices [W_1, ..., W_N]")
+    sizes = [tuple(W.shape) for W in factors]
+    chained = all(upper[1] == lower[0] for lower, upper in zip(sizes, sizes[1:], strict=False))
+    if not chained or (sizes[-1][0], sizes[0][1]) != shape:
+        raise ValueError(
+            f"start has factors of shapes {sizes}, whose product W_N ... W_1 is not of the "
+            f"problem's shape {shape}; list them first to last"
+        )
+    narrowest = min(size[0] for size in sizes)
+    if narrowest < min(shape):
+        factor_shapes(shape, len(factors), narrowest)  # for its warning
+    return [W.to(torch.float64) for W in factors]
