@@ -5,6 +5,7 @@ Factorization* (Arora, Cohen, Hu, Luo, NeurIPS 2019). Modules that bring heavier
 imported by name: ``from dmf_utils import claims, convex, plotting, sweep``.
 """
 
+from dmf_utils.descent import gradient_descent
 from dmf_utils.factorization import (
     balanced,
     balanced_factors,
@@ -43,6 +44,7 @@ __all__ = [
     "effective_rank",
     "factor_gradients",
     "gaussian",
+    "gradient_descent",
     "gradient_flow",
     "identity",
     "low_rank_matrix",

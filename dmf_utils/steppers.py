@@ -1,4 +1,4 @@
-r"""One step of gradient flow for a batch: Dormand–Prince 5(4), and Runge–Kutta–Chebyshev of order 2.
+r"""One step of gradient flow for a batch, by Dormand–Prince 5(4) or Runge–Kutta–Chebyshev 2.
 
 Dormand–Prince is accurate, but stable only for steps below 3.3 over the largest curvature. Near a
 minimum, or while the flow waits at a saddle, that is what limits it. The Chebyshev method is of
@@ -264,7 +264,7 @@ def spectral_radius(
     accuracy: float = 0.02,
     max_iterations: int = 20,
 ) -> tuple[float, Tensor, int]:
-    r"""Largest curvature of :math:`\varphi` at one state, by power iteration on gradient differences.
+    r"""Largest curvature of :math:`\varphi` at one state, by power iteration.
 
     Parameters
     ----------
@@ -282,12 +282,13 @@ def spectral_radius(
         The estimate, from below; its direction; the gradients it took.
     """
     distance = 1e-6 * torch.linalg.vector_norm(state)
-    estimate, at = 0.0, torch.empty_like(state)
-    for iteration in range(1, max_iterations + 1):
+    estimate, taken, at = 0.0, 0, torch.empty_like(state)
+    for _ in range(max_iterations):
+        taken += 1
         direction = direction / torch.linalg.vector_norm(direction).clamp_min(1e-300)
         batch.gradient(state + distance * direction, out=at)
         direction = (at - gradient) / distance
         previous, estimate = estimate, float(torch.linalg.vector_norm(direction))
         if not math.isfinite(estimate) or abs(estimate - previous) <= accuracy * estimate:
             break
-    return estimate, direction, iteration
+    return estimate, direction, taken

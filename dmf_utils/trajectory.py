@@ -26,8 +26,8 @@ class Status(enum.Enum):
 _REMEDY = {
     Status.step_limit: "raise max_steps, or ask for a larger until_loss",
     Status.diverged: "lower the learning rate, or look at the data's scale",
-    Status.stalled: "ask for a larger until_loss, or stop at until_time: rounding allows no further "
-    "descent from here",
+    Status.stalled: "ask for a larger until_loss, or stop at until_time: rounding allows no "
+    "further descent from here",
 }
 
 
@@ -139,9 +139,11 @@ class Recorder:
         done = len(self.times)
         return self.record.times[done] if done < len(self.record.times) else math.inf
 
-    def write(self, loss: float, product: Tensor, factors: list[Tensor]) -> None:
-        """Record the state at `next_time`."""
-        self.times.append(self.next_time)
+    def write(
+        self, loss: float, product: Tensor, factors: list[Tensor], time: float | None = None
+    ) -> None:
+        """Record the state at `next_time`, or at a later `time` that stands for it."""
+        self.times.append(self.next_time if time is None else time)
         self.losses.append(loss)
         if self.record.singular_values:
             self.singular_values.append(

@@ -1,0 +1,385 @@
+"""A grid of runs turned into a tidy table: in parallel, cached, resumable.
+
+A run is a mapping of plain values, for instance
+``{"n_observed": 2000, "depth": 3, "norm": 1e-3, "seed": 4}``; what it leaves out takes the paper's
+value from `DEFAULTS`. Runs that can be stepped together form a chunk; a chunk is computed by one
+worker and stored as one file, so a sweep that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import multiprocessing
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import threadpoolctl
+import torch
+
+from dmf_utils import convex, factorization, norms, problems
+from dmf_utils.descent import gradient_descent
+from dmf_utils.flow import gradient_flow
+from dmf_utils.progress import progress_bar
+
+__all__ = ["DEFAULTS", "grid", "project_cache", "sweep"]
+
+#: What a run that does not say otherwise is: the paper's problem, size and stopping rule.
+DEFAULTS: dict[str, Any] = {
+    "problem": "completion",  # or "sensing"
+    "rows": 100,
+    "columns": 100,
+    "rank": 5,  # of the ground truth
+    "n_observed": 2000,  # entries or measurements
+    "seed": 0,  # of the instance and, in a stream of its own, of the start
+    "method": "flow",  # or "descent" (the authors' normalized step), "min_nuclear_norm", "truth"
+    "depth": 3,
+    "start": "gaussian",  # or "identity", "balanced"
+    "norm": 1e-2,  # Frobenius norm of the product matrix at time 0
+    "until_loss": 1e-6,
+    "tolerance": 1e-5,  # of the flow
+    "learning_rate": 1e-3,  # of descent
+    "max_steps": 1_000_000,
+}
+# What plays no part in a method is left empty in the table, and out of the key.
+_UNUSED = {
+    "flow": ("learning_rate",),
+    "descent": ("tolerance",),
+    "min_nuclear_norm": (
+        *("depth", "start", "norm", "until_loss", "tolerance", "learning_rate", "max_steps"),
+    ),
+    "truth": (
+        *("depth", "start", "norm", "until_loss", "tolerance", "learning_rate", "max_steps"),
+    ),
+}
+_CHUNK = 8  # runs; fixed, so that neither keys nor results depend on the number of workers
+_MEASURED = ("status", "loss", "error", "nuclear_norm", "effective_rank", "time", "gap")
+_COUNTED = ("n_gradients", "seconds")
+
+
+def grid(**axes: object) -> list[dict[str, Any]]:
+    """All combinations of the values given, the last axis fastest.
+
+    Parameters
+    ----------
+    **axes
+        For each parameter of a run a value, or a list of values.
+
+    Returns
+    -------
+    list of dict
+        One run each; lists of several calls can be added.
+    """
+    lists = [list(v) if isinstance(v, (list, tuple, range)) else [v] for v in axes.values()]
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*lists)]
+
+
+def sweep(
+    runs: Iterable[Mapping[str, Any]],
+    *,
+    workers: int | None = None,
+    executor: Executor | None = None,
+    cache: str | Path | None = None,
+    label: str = "sweep",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Compute all runs, and return one row for each, in their order.
+
+    Parameters
+    ----------
+    runs : iterable of mapping
+        Parameters of each run, see `DEFAULTS`; `grid` makes them.
+    workers : int, optional
+        Processes, default one for each processor. With 1 nothing is started.
+    executor : concurrent.futures.Executor, optional
+        Where to compute instead, for instance ``dask.distributed.Client(...).get_executor()``.
+        It is not shut down.
+    cache : path, optional
+        Folder of finished chunks. Keys are made of a chunk's parameters and of the source of the
+        numerics, so a change of either computes anew.
+    label : str
+        Name in the progress bar.
+    progress : bool
+        Whether to show a bar.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The parameters, then status, loss, error (mean squared over all entries), nuclear norm,
+        effective rank, time (of the flow), gap (of the minimum nuclear norm), gradients, seconds.
+        All but the seconds are the same whatever the workers and the cache.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For an unknown parameter or a value that does not fit, before any run is made.
+    """
+    complete = [_complete(run, at) for at, run in enumerate(runs)]
+    chunks = _chunks(complete)
+    folder = None if cache is None else Path(cache)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    rows: dict[int, dict[str, Any]] = {}
+    with progress_bar(label, len(complete), progress) as bar:
+        missing = []
+        for chunk in chunks:
+            found = None if folder is None else _read(folder, [complete[i] for i in chunk])
+            if found is None:
+                missing.append(chunk)
+            else:
+                rows.update(zip(chunk, found, strict=True))
+        bar.update_to(len(rows))
+        for chunk, found in _compute(complete, missing, workers, executor):
+            if folder is not None:
+                _write(folder, [complete[i] for i in chunk], found)
+            rows.update(zip(chunk, found, strict=True))
+            bar.update_to(len(rows))
+    table = pd.DataFrame(
+        [complete[i] | rows[i] for i in range(len(complete))],
+        columns=[*DEFAULTS, *_MEASURED, *_COUNTED],
+    )
+    unfinished = table[table.status != "reached"]
+    if len(unfinished):
+        warnings.warn(
+            f"{label}: {len(unfinished)} of {len(table)} runs did not reach their end: "
+            f"{unfinished.status.value_counts().to_dict()}; see the column `status`",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return table
+
+
+def project_cache() -> Path:
+    """Folder of the book's own sweeps: that of ``DMF_CACHE``, else ``_build/cache``."""
+    default = Path(__file__).resolve().parents[1] / "_build" / "cache"
+    return Path(os.environ.get("DMF_CACHE", default))
+
+
+def _complete(run: Mapping[str, Any], at: int) -> dict[str, Any]:
+    """The run with all its parameters, checked; None where the method does not use one."""
+    for name, value in run.items():
+        if name not in DEFAULTS:
+            raise ValueError(f"run {at}: unknown parameter {name!r}; known are {list(DEFAULTS)}")
+        kind = type(DEFAULTS[name])
+        fits = isinstance(value, (int, float, np.number)) if kind is float else True
+        if kind is int:
+            fits = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if kind is str:
+            fits = isinstance(value, str)
+        if not fits:
+            raise TypeError(f"run {at}: {name} must be of type {kind.__name__}, got {value!r}")
+    whole = {name: type(default)(run.get(name, default)) for name, default in DEFAULTS.items()}
+    choices = {
+        "problem": ("completion", "sensing"),
+        "method": tuple(_UNUSED),
+        "start": ("gaussian", "identity", "balanced"),
+    }
+    for name, allowed in choices.items():
+        if whole[name] not in allowed:
+            raise ValueError(f"run {at}: {name} must be one of {allowed}, got {whole[name]!r}")
+    positive = ("rows", "columns", "n_observed", "depth", "norm", "until_loss", "tolerance")
+    for name in (*positive, "learning_rate", "max_steps"):
+        if not whole[name] > 0:
+            raise ValueError(f"run {at}: {name} must be positive, got {whole[name]!r}")
+    smaller = min(whole["rows"], whole["columns"])
+    if not 0 <= whole["rank"] <= smaller:
+        raise ValueError(f"run {at}: rank must be in 0…{smaller}, got {whole['rank']!r}")
+    entries = whole["rows"] * whole["columns"]
+    if whole["problem"] == "completion" and whole["n_observed"] > entries:
+        raise ValueError(
+            f"run {at}: n_observed must be at most rows·columns = {entries}, "
+            f"got {whole['n_observed']!r}"
+        )
+    return whole | dict.fromkeys(_UNUSED[whole["method"]])
+
+
+def _chunks(complete: list[dict[str, Any]]) -> list[list[int]]:
+    """Indices of runs that are stepped together; the chunks that take longest first."""
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for i, run in enumerate(complete):
+        apart = {"norm"} if run["problem"] == "sensing" else {"norm", "seed"}
+        key = tuple(value for name, value in run.items() if name not in apart)
+        groups.setdefault(key, []).append(i)
+    chunks = [
+        group[at : at + _CHUNK] for group in groups.values() for at in range(0, len(group), _CHUNK)
+    ]
+    return sorted(chunks, key=lambda chunk: -(complete[chunk[0]]["depth"] or 0))
+
+
+def _compute(
+    complete: list[dict[str, Any]],
+    chunks: list[list[int]],
+    workers: int | None,
+    executor: Executor | None,
+) -> Iterable[tuple[list[int], list[dict[str, Any]]]]:
+    """Results of the chunks as they become ready."""
+    if not chunks:
+        return
+    workers = min(workers or os.cpu_count() or 1, len(chunks))
+    if executor is None and workers == 1:
+        for chunk in chunks:
+            yield chunk, _run_chunk([complete[i] for i in chunk])
+        return
+    pool = executor or ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+    )
+    futures: dict[Future, list[int]] = {}
+    try:
+        for chunk in chunks:
+            futures[pool.submit(_run_chunk, [complete[i] for i in chunk])] = chunk
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    finally:  # also when interrupted: what has not begun is dropped, what is done is kept
+        for future in futures:
+            future.cancel()
+        if executor is None:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """One thread a process: two that spin on small products cost far more than they give."""
+    torch.set_num_threads(1)
+    threadpoolctl.threadpool_limits(1)
+
+
+def _run_chunk(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of runs that share all but seed and norm of the start."""
+    first = runs[0]
+    made = [_problem(run) for run in runs]
+    if first["problem"] == "sensing":
+        made = [made[0]] * len(runs)
+    if first["method"] == "truth":
+        return [_row(p, p.ground_truth, "reached") for p in made]
+    if first["method"] == "min_nuclear_norm":
+        return [_convex_row(p) for p in made]
+    make_start = getattr(factorization, first["start"])
+    starts = [
+        make_start(run["norm"])
+        if first["start"] == "identity"
+        else make_start(run["norm"], run["seed"])
+        for run in runs
+    ]
+    asked = {"until_loss": first["until_loss"], "max_steps": first["max_steps"]}
+    with warnings.catch_warnings():
+        # The table's column `status` says it of every run, and `sweep` warns once for all.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        if first["method"] == "flow":
+            ends = gradient_flow(
+                made, first["depth"], starts, tolerance=first["tolerance"], **asked
+            )
+        else:
+            rate = first["learning_rate"]
+            ends = gradient_descent(
+                made, first["depth"], starts, learning_rate=rate, normalized=True, **asked
+            )
+    return [
+        _row(p, end.product, end.status.value)
+        | {
+            "loss": end.loss,
+            "time": end.time,
+            "n_gradients": end.n_gradients,
+            "seconds": end.seconds,
+        }
+        for p, end in zip(made, ends, strict=True)
+    ]
+
+
+@cache
+def _sensing(shape: tuple[int, int], rank: int, count: int, seed: int) -> problems.MatrixSensing:
+    return problems.MatrixSensing.random(shape, rank, count, seed)
+
+
+def _problem(run: Mapping[str, Any]) -> problems.MatrixCompletion | problems.MatrixSensing:
+    about = ((run["rows"], run["columns"]), run["rank"], run["n_observed"], run["seed"])
+    if run["problem"] == "sensing":
+        return _sensing(*about)
+    return problems.MatrixCompletion.random(*about)
+
+
+def _row(problem: Any, W: torch.Tensor, status: str) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys((*_MEASURED, *_COUNTED))
+    row |= {"status": status, "n_gradients": 0, "seconds": 0.0, "loss": float("nan")}
+    if bool(torch.isfinite(W).all()):
+        row |= {
+            "loss": float(problem.loss(W)),
+            "error": float(problem.error(W)),
+            "nuclear_norm": float(norms.nuclear_norm(W)),
+            "effective_rank": float(norms.effective_rank(W)),
+        }
+    return row
+
+
+def _convex_row(problem: Any) -> dict[str, Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        found = convex.min_nuclear_norm(problem)
+    status = "reached" if found.converged else "step limit"
+    return _row(problem, found.matrix, status) | {"gap": found.gap, "seconds": found.seconds}
+
+
+@cache
+def _source_hash() -> str:
+    """Hash of the source that decides the numbers, and of the libraries beneath it."""
+    digest = hashlib.sha256(f"torch {torch.__version__} numpy {np.__version__}".encode())
+    names = "norms problems factorization steppers runs flow descent convex trajectory sweep"
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        if path.stem in names.split() or path.stem.startswith("sensing"):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _key(runs: list[dict[str, Any]]) -> str:
+    text = json.dumps([runs, _source_hash()], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _digest(table: pd.DataFrame) -> str:
+    return hashlib.sha256(table.to_json(double_precision=15).encode()).hexdigest()
+
+
+def _write(folder: Path, runs: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
+    """Store a chunk whole: written beside its place, then renamed, so no reader sees a part."""
+    key = _key(runs)
+    frame = pd.DataFrame(rows)
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    about = {"key": key, "digest": _digest(table.to_pandas()), "runs": json.dumps(runs)}
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **about})
+    beside = folder / f"{key}.{os.getpid()}.part"
+    pq.write_table(table, beside)
+    beside.replace(folder / f"{key}.parquet")
+
+
+def _read(folder: Path, runs: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    """The stored rows of a chunk; None if there are none, or, with a warning, damaged ones."""
+    key = _key(runs)
+    path = folder / f"{key}.parquet"
+    if not path.exists():
+        return None
+    try:
+        table = pq.read_table(path)
+        about = table.schema.metadata or {}
+        frame = table.to_pandas()
+        whole = about.get(b"key") == key.encode() and len(frame) == len(runs)
+        if whole and about.get(b"digest") == _digest(frame).encode():
+            return frame.to_dict("records")
+        reason = "its contents do not match their checksum"
+    except (OSError, pa.ArrowException, ValueError) as error:
+        reason = str(error).splitlines()[0]
+    warnings.warn(
+        f"{path} is damaged ({reason}); its {len(runs)} runs are computed again",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+    return None
