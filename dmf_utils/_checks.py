@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +25,8 @@ _BALANCED = 1e-9
 def real_tensor(value: Any, name: str) -> Tensor:
     """Return ``value`` as a float64 tensor with finite entries."""
     try:
-        tensor = torch.as_tensor(value)
+        # By NumPy: torch would read Python's floats in its own default precision.
+        tensor = torch.as_tensor(value if isinstance(value, Tensor) else np.asarray(value))
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(
             f"{name} must be numbers that torch.as_tensor accepts, got {type(value).__name__}"
