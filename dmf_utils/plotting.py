@@ -1,0 +1,207 @@
+"""From a table or a `Trajectory` to matplotlib axes; the one module that imports matplotlib.
+
+Depths keep one colour, one marker and one line style throughout the book. The colours are those of
+Okabe and Ito, told apart by colour-blind readers; markers and styles tell them apart in print.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from dmf_utils.trajectory import Trajectory
+
+__all__ = [
+    "Mark",
+    "depth_mark",
+    "legend",
+    "level",
+    "panels",
+    "singular_value_paths",
+    "spread_lines",
+]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How one series is drawn."""
+
+    color: str
+    marker: str
+    linestyle: str | tuple[int, tuple[float, ...]]
+
+
+_DEPTHS = {
+    1: Mark("#666666", "v", (0, (1, 1))),
+    2: Mark("#D55E00", "o", "-"),
+    3: Mark("#0072B2", "s", "--"),
+    4: Mark("#009E73", "^", "-."),
+    5: Mark("#CC79A7", "D", ":"),
+    6: Mark("#8A6D00", "P", (0, (5, 1, 1, 1, 1, 1))),
+}
+TRUTH = Mark("#222222", "", (0, (4, 2)))
+MINIMUM = Mark("#7A4FA3", "", "-")
+
+_STYLE = {
+    "figure.dpi": 150,
+    "figure.constrained_layout.use": True,
+    "font.size": 9.5,
+    "axes.labelsize": 9.5,
+    "axes.titlesize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+}
+
+
+def depth_mark(depth: int) -> Mark:
+    """Colour, marker and line style of a depth, the same in every figure.
+
+    Raises
+    ------
+    ValueError
+        For a depth that has none.
+    """
+    if depth not in _DEPTHS:
+        raise ValueError(f"depth must be one of {sorted(_DEPTHS)} to be drawn, got {depth!r}")
+    return _DEPTHS[depth]
+
+
+def panels(
+    rows: int = 1, columns: int = 1, height: float = 2.9, width: float = 8.0, **subplots: object
+) -> tuple[Figure, np.ndarray]:
+    """A figure of equal panels in the book's style.
+
+    Parameters
+    ----------
+    rows, columns : int
+    height : float
+        Of one row, in inches.
+    width : float
+        Of the figure, in inches.
+    **subplots
+        Passed to ``Figure.subplots``, for instance ``sharey=True``.
+
+    Returns
+    -------
+    (Figure, array of Axes of shape (rows, columns))
+        The axes are a flat array where there is one row.
+    """
+    with sns.axes_style("ticks"), mpl.rc_context(_STYLE):
+        import matplotlib.pyplot as plt
+
+        figure = plt.figure(figsize=(width, height * rows))
+        axes = figure.subplots(rows, columns, squeeze=False, **subplots)
+    for letter, ax in zip("abcdefghijklmnop", axes.flat, strict=False):
+        if axes.size > 1:  # panels are named in captions, so they carry their letters
+            ax.text(-0.02, 1.04, f"({letter})", transform=ax.transAxes, ha="right", va="bottom")
+    return figure, axes[0] if rows == 1 else axes
+
+
+def spread_lines(
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    ax: Axes,
+    *,
+    by: str = "depth",
+    marks: dict[object, Mark] | None = None,
+    log: str = "xy",
+) -> None:
+    """Lines of the median over instances, with a band from the least to the greatest.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row a run, as `sweep` returns it.
+    x, y : str
+        Columns.
+    ax : Axes
+    by : str
+        Column with one line for each of its values.
+    marks : dict, optional
+        How each of these is drawn, by default as depths.
+    log : str
+        Which axes are logarithmic: ``"xy"``, ``"x"``, ``"y"`` or ``""``.
+    """
+    for value, group in table.groupby(by):
+        mark = marks[value] if marks else depth_mark(int(value))
+        over = group.groupby(x)[y]
+        middle, least, greatest = over.median(), over.min(), over.max()
+        ax.fill_between(middle.index, least, greatest, color=mark.color, alpha=0.18, linewidth=0)
+        ax.plot(
+            middle.index,
+            middle,
+            color=mark.color,
+            marker=mark.marker,
+            linestyle=mark.linestyle,
+            label=f"{by} {value}",
+        )
+    for axis in log:
+        getattr(ax, f"set_{axis}scale")("log")
+        # Decades are named, and only they.
+        named = getattr(ax, f"{axis}axis")
+        named.set_major_locator(LogLocator(numticks=12))
+        named.set_minor_formatter(NullFormatter())
+
+
+def level(values: Sequence[float] | pd.Series, ax: Axes, label: str, mark: Mark) -> None:
+    """A horizontal line at the median of `values`, with a band from the least to the greatest."""
+    values = np.asarray(values, dtype=float)
+    ax.axhspan(values.min(), values.max(), color=mark.color, alpha=0.12, linewidth=0)
+    ax.axhline(np.median(values), color=mark.color, linestyle=mark.linestyle, label=label)
+
+
+def legend(figure: Figure, axes: Sequence[Axes], columns: int = 6) -> None:
+    """One legend above the panels for all that is drawn in them, each name once."""
+    handles: dict[str, Line2D] = {}
+    for ax in np.ravel(axes):
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside upper center", ncols=columns, frameon=False
+    )
+
+
+def singular_value_paths(run: Trajectory, ax: Axes, count: int | None = None) -> None:
+    """Leading singular values over time, the largest darkest.
+
+    Parameters
+    ----------
+    run : Trajectory
+        With recorded singular values.
+    ax : Axes
+    count : int, optional
+        How many to draw, default all recorded.
+
+    Raises
+    ------
+    ValueError
+        If none were recorded.
+    """
+    if run.singular_values.numel() == 0:
+        raise ValueError(
+            "run has no singular values; give its flow record=Record(times, singular_values=10)"
+        )
+    paths = run.singular_values[:, :count].cpu().numpy()
+    shades = sns.color_palette("viridis", paths.shape[1])
+    for r in range(paths.shape[1]):
+        ax.plot(run.times.cpu(), paths[:, r], color=shades[r], linewidth=1.3)
+    ax.set(xlabel="time $t$", ylabel=r"singular values $\sigma_r$")
