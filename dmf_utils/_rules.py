@@ -197,7 +197,7 @@ def _true(parameters: Any) -> _Made:
             raise TypeError(f"measured {measured!r}, but this claim's rule judges true or false")
         return all(values)
 
-    return "true", holds
+    return "must be true", holds
 
 
 _MAKERS: dict[str, Callable[[Any], _Made]] = {

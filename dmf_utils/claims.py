@@ -7,7 +7,6 @@ shows the verdict, and the driver collects the values of all chapters into ``_bu
 from __future__ import annotations
 
 import html
-import math
 import os
 import re
 from dataclasses import dataclass
@@ -255,13 +254,11 @@ def typeset(text: str) -> str:
 
 
 def show(measured: Measured) -> str:
-    """The measured value with four significant digits, three if it is very large or small."""
+    """The measured value with four significant digits."""
     if isinstance(measured, dict):
         return ", ".join(f"{name}: {show(value)}" for name, value in measured.items())
     if isinstance(measured, list):
         return ", ".join(show(value) for value in measured)
     if isinstance(measured, bool):
         return "true" if measured else "false"
-    if measured == 0 or 1e-3 <= abs(measured) < 1e5:
-        return f"{measured:.{max(0, 3 - math.floor(math.log10(abs(measured) or 1)))}f}"
-    return f"{measured:.2e}"
+    return f"{measured:.4g}"

@@ -165,6 +165,17 @@ def test_files_that_are_no_ledger(write: Any, tmp_path: Path) -> None:
         claims.load(tmp_path / "absent.yml")
 
 
+@pytest.mark.parametrize("folder", [".", "book"])
+def test_the_ledger_is_found_from_the_root_and_from_the_book(
+    write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    (tmp_path / "book").mkdir()
+    write(ROW).rename(tmp_path / "book" / "claims.yml")
+    monkeypatch.delenv("DMF_LEDGER")
+    monkeypatch.chdir(tmp_path / folder)
+    assert list(claims.load()) == ["a-claim"]
+
+
 def test_the_ledger_of_the_book_is_in_order() -> None:
     path = Path(__file__).parents[1] / "book" / "claims.yml"
     assert all(id == row.id for id, row in claims.load(path).items())
@@ -210,12 +221,12 @@ def test_record_refuses_an_unknown_id_and_a_value_that_is_no_number(write: Any) 
         (3.14159, "3.142"),
         (219.44, "219.4"),
         (0.0123456, "0.01235"),
-        (0, "0.000"),
-        (2.5e-5, "2.50e-05"),
-        (-1234.5, "-1234"),
+        (0, "0"),
+        (2.5e-5, "2.5e-05"),
+        (-12345.6, "-1.235e+04"),
         (True, "true"),
-        ([1.0, 2e-9], "1.000, 2.00e-09"),
-        ({"depth 2": 0.5}, "depth 2: 0.5000"),
+        ([1.0, 2e-9], "1, 2e-09"),
+        ({"depth 2": 0.5}, "depth 2: 0.5"),
     ],
 )
 def test_show_keeps_few_digits(value: Any, text: str) -> None:

@@ -15,7 +15,8 @@ import pytest
 
 from dmf_utils.publishing.project import Project
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 PAGES = [
     path.stem
     for path in sorted((Path(__file__).resolve().parents[1] / "book").iterdir())

@@ -118,13 +118,22 @@ def run_facts(project: Project, run: Run, parameters: dict[str, Parameter]) -> s
     lines += [f"- **{name}**: {value}" for name, value in facts.items()]
     if parameters:
         lines += ["", "| Parameter | Value | Type | Meaning |", "|---|---|---|---|"]
-        lines += [
-            f"| `{name}` | {_code(values[name])} | {_code(entry.annotation)} | {entry.meaning} |"
-            for name, entry in parameters.items()
-        ]
+        for name, entry in parameters.items():
+            cells = [
+                _code(name),
+                _code(values[name]),
+                _code(entry.annotation),
+                _cell(entry.meaning),
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ":::", ""])
 
 
 def _code(value: Any) -> str:
     text = value if isinstance(value, str) and value else repr(value)
-    return "`" + text.replace("|", r"\|") + "`"
+    return f"`{_cell(text)}`"
+
+
+def _cell(text: str) -> str:
+    """Text that does not end its cell in a Markdown table."""
+    return text.replace("|", r"\|")
