@@ -41,7 +41,7 @@ TRUTH = [1.3, 0.0, 0.7, 0.0]
 PROBLEMS = {
     "two of four": (ROWS, [0.9, 0.3, 0.5, 0.2]),
     "one of three": ([[1.0, 0.8, 0.5]], [0.2, 0.9, 0.4]),
-    "all": ([[1.0, 0.0], [0.5, 2.0]], [0.7, 1.8]),
+    "all": ([[1.0, 0.0], [0.5, 1.2]], [0.7, 1.8]),
     "repeated": ([[1.0, 0.3, 0.2], [2.0, 0.6, 0.4]], [0.5, 0.5, 0.5]),
     "indefinite": ([[1.0, -0.5, 0.3], [0.0, 1.0, -0.4]], [1.0, 0.6, 0.2]),
 }
@@ -258,9 +258,7 @@ def test_flow_leaves_the_aligned_solution(depth):
     start = alpha**depth * torch.eye(2, dtype=torch.float64) + noise
     wait = alpha ** (2 - depth) / (depth - 2)
     times = np.linspace(0, 2 * wait, 4001)
-    found = solve_ivp(
-        rate, (0, times[-1]), start.flatten(), "DOP853", times, rtol=1e-10, atol=1e-22
-    )
+    found = solve_ivp(rate, (0, times[-1]), start.flatten(), "LSODA", times, rtol=1e-10, atol=1e-22)
     path = torch.from_numpy(found.y.T.copy()).reshape(-1, 2, 2)
     # While the noise is small it grows at the predicted rates, from the first mode's learning on.
     off = path[:, 0, 1]
