@@ -129,7 +129,7 @@ def full_rank_counterexample(d: int, rotation: Any | None = None) -> SchattenCou
 
     References
     ----------
-    Arora, Cohen, Hu and Luo (2019), Proposition 1.
+    After Proposition 1 of Arora, Cohen, Hu and Luo (2019).
     """
     d = _checks.whole_number(d, "d", 2)
     return _counterexample(torch.eye(d, dtype=torch.float64), torch.ones(d), rotation)

@@ -54,7 +54,7 @@ def conserved_matrices(factors: Sequence[Any]) -> list[Tensor]:
 
     References
     ----------
-    Arora, Cohen, Hu and Luo (2019), section on the model; Arora, Cohen and Hazan (2018).
+    Arora, Cohen, Hu and Luo (2019), section 3; Arora, Cohen and Hazan (2018).
     """
     matrices = _checks.chain(factors)
     return [following.T @ following - factor @ factor.T for factor, following in pairwise(matrices)]

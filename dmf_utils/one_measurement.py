@@ -57,7 +57,7 @@ def one_measurement_relation(
 
     References
     ----------
-    Arora, Cohen, Hu and Luo (2019), the paragraph on a single measurement after Theorem 3.
+    Arora, Cohen, Hu and Luo (2019), discussion of Theorem 3.
     """
     depth = _checks.whole_number(depth, "depth", 1)
     other = _checks.real_tensor(other, "other")
@@ -115,7 +115,7 @@ def one_measurement_asymptote(other_start: float, start: float, ratio: float, de
 
     References
     ----------
-    Arora, Cohen, Hu and Luo (2019), the paragraph on a single measurement after Theorem 3.
+    Arora, Cohen, Hu and Luo (2019), discussion of Theorem 3.
     """
     depth = _checks.whole_number(
         depth, "depth", 3, "linear and polynomial growth have no asymptote"
