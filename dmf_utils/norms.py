@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,8 +40,10 @@ def singular_values(W: Tensor, relative_floor: float | None = None) -> Tensor:
     Raises
     ------
     ValueError
-        If `W` is not a matrix, or has NaN or infinite entries.
+        If `W` is not a matrix, or has NaN or infinite entries, or `relative_floor` is negative.
     """
+    if relative_floor is not None and not relative_floor >= 0:
+        raise ValueError(f"relative_floor must be at least 0, got {relative_floor!r}")
     W = _as_matrix(W)
     sigma = torch.linalg.svdvals(W)
     if relative_floor is None:
@@ -135,13 +138,14 @@ def numerical_rank(W: Tensor, tolerance: float | None = None) -> Tensor:
     ValueError
         If `tolerance` is negative.
     """
-    if tolerance is not None and tolerance < 0:
+    if tolerance is not None and not tolerance >= 0:
         raise ValueError(f"tolerance must be at least 0, got {tolerance!r}")
     return (singular_values(W, tolerance) > 0).sum(-1)
 
 
 def _as_matrix(W: Tensor) -> Tensor:
-    W = torch.as_tensor(W)
+    if not isinstance(W, Tensor):
+        W = torch.as_tensor(np.asarray(W))  # torch would round Python's floats to single precision
     if not W.is_floating_point():
         W = W.to(torch.float64)
     if W.ndim < 2 or 0 in W.shape[-2:]:
