@@ -14,6 +14,7 @@ import nbformat
 import pytest
 
 from dmf_utils.publishing import book as book_module
+from dmf_utils.publishing import progress as progress_module
 from dmf_utils.publishing import runs
 from dmf_utils.publishing.cli import main
 from dmf_utils.publishing.progress import Progress, clock, read_loop
@@ -420,6 +421,27 @@ def test_an_interrupt_stops_the_kernel_and_says_how_to_go_on(
     assert not psutil.pid_exists(int(note.read_text()))
 
 
+@pytest.mark.usefixtures("nothing_runs")
+def test_two_builds_do_not_write_into_one_another(
+    small_book: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with book_module._lock(small_book):
+        assert main(["book"]) == 2
+    assert "another build is writing there" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("nothing_runs")
+def test_a_chapter_that_is_not_asked_for_needs_a_run_of_its_own(
+    small_book: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chapter = nbformat.read(small_book.book / "small.ipynb", as_version=4)
+    nbformat.write(chapter, small_book.book / "other.ipynb")
+    contents = small_book.book / "_toc.yml"
+    contents.write_text(contents.read_text() + "- file: other\n")
+    assert main(["book", "small"]) == 2
+    assert "'other' was never executed" in capsys.readouterr().err
+
+
 def test_progress_of_a_long_loop_is_read_and_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -438,6 +460,20 @@ def test_progress_of_a_long_loop_is_read_and_shown(
     progress.show("cell 2/9 fig-flow", (3, 4, "runs"))
     shown = capsys.readouterr().out
     assert "[1/2] first · cell 2/9 fig-flow · runs 3/4 · 0:00 elapsed, about 1:30 left" in shown
+
+
+def test_the_time_left_follows_the_speed_of_a_long_loop(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    progress = Progress({"first": 10.0, "second": 60.0}, sys.stdout)
+    progress.begin("first")
+    progress.show("cell 2/9", (0, 40, "runs"))
+    now[0] = 30.0
+    progress.show("cell 2/9", (10, 40, "runs"))
+    assert "0:30 elapsed, about 2:30 left" in capsys.readouterr().out
 
 
 def test_a_log_gets_few_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _FAILED
     except KeyboardInterrupt:
         print(
-            "\ndmf: interrupted, its kernel is stopped. Finished chapters are kept: "
+            "\ndmf: interrupted; no kernel is left running. Finished chapters are kept: "
             "the same command goes on from there.",
             file=sys.stderr,
         )

@@ -38,6 +38,7 @@ class Progress:
         self._start = self._last_line = time.monotonic()
         self._current = ""
         self._current_start = self._start
+        self._loop_start: tuple[str, int, float] = ("", 0, self._start)
 
     def begin(self, name: str) -> None:
         """Start a piece of work."""
@@ -57,12 +58,14 @@ class Progress:
             Of a long loop in it: how many are done, of how many, and of what.
         """
         now = time.monotonic()
+        if loop is not None and loop[2] != self._loop_start[0]:
+            self._loop_start = (loop[2], loop[0], now)
         if not self._terminal and now - self._last_line < _SECONDS_BETWEEN_LOG_LINES:
             return
         text = f"{self._head()} · {where}"
         if loop is not None:
             text += f" · {loop[2]} {loop[0]}/{loop[1]}"
-        self._print(f"{text} · {self._time()}", rewrite=True)
+        self._print(f"{text} · {self._time(loop)}", rewrite=True)
 
     def end(self, outcome: str) -> None:
         """Close the present piece of work with one line that stays."""
@@ -78,11 +81,14 @@ class Progress:
         names = list(self._expected)
         return f"[{names.index(self._current) + 1}/{len(names)}] {self._current}"
 
-    def _time(self) -> str:
+    def _time(self, loop: tuple[int, int, str] | None = None) -> str:
         now = time.monotonic()
         names = list(self._expected)
         rest = sum(self._expected[name] for name in names[names.index(self._current) + 1 :])
         here = max(self._expected[self._current] - (now - self._current_start), 0.0)
+        if loop is not None and (steps := loop[0] - self._loop_start[1]) > 0:
+            # The loop's own speed knows better than the last run, if it says that more is to come.
+            here = max(here, (loop[1] - loop[0]) * (now - self._loop_start[2]) / steps)
         left = f"about {clock(here + rest)} left" if here + rest >= 1 else "nearly done"
         return f"{clock(now - self._start)} elapsed, {left}"
 
