@@ -96,6 +96,9 @@ def test_end_point_and_its_certificate(name, depth, alpha):
     # The stationarity of the dual, in the logarithm where lambda is far below 1.
     if depth == 2:
         torch.testing.assert_close(torch.log(lam), 2 * math.log(alpha) + 2 * s, rtol=0, atol=1e-7)
+        scale = max(math.log(1 / alpha), float(s.max()))
+        wanted = end.multipliers / scale if scale > 0 else torch.zeros_like(end.multipliers)
+        torch.testing.assert_close(end.certificate, wanted, rtol=1e-9, atol=1e-12)
     else:
         room = 1 - (depth - 2) * alpha ** (depth - 2) * s
         wanted = (lam / alpha**depth) ** (-(depth - 2) / depth)
