@@ -50,17 +50,18 @@ DEFAULTS: dict[str, Any] = {
     "tolerance": 1e-5,  # of the flow
     "learning_rate": 1e-3,  # of descent
     "max_steps": 1_000_000,
+    "precision": "float64",  # or "float32", that of the authors' code
 }
 # What plays no part in a method is left empty in the table, and out of the key.
+_ONLY_FOR_RUNS = (
+    *("depth", "start", "norm", "until_loss", "tolerance", "learning_rate", "max_steps"),
+    "precision",
+)
 _UNUSED = {
     "flow": ("learning_rate",),
     "descent": ("tolerance",),
-    "min_nuclear_norm": (
-        *("depth", "start", "norm", "until_loss", "tolerance", "learning_rate", "max_steps"),
-    ),
-    "truth": (
-        *("depth", "start", "norm", "until_loss", "tolerance", "learning_rate", "max_steps"),
-    ),
+    "min_nuclear_norm": _ONLY_FOR_RUNS,
+    "truth": _ONLY_FOR_RUNS,
 }
 _CHUNK = 8  # runs; fixed, so that neither keys nor results depend on the number of workers
 _MEASURED = ("status", "loss", "error", "nuclear_norm", "effective_rank", "time", "gap")
@@ -183,6 +184,7 @@ def _complete(run: Mapping[str, Any], at: int) -> dict[str, Any]:
         "problem": ("completion", "sensing"),
         "method": tuple(_UNUSED),
         "start": ("gaussian", "identity", "balanced"),
+        "precision": ("float64", "float32"),
     }
     for name, allowed in choices.items():
         if whole[name] not in allowed:
@@ -271,7 +273,11 @@ def _run_chunk(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         else make_start(run["norm"], run["seed"])
         for run in runs
     ]
-    asked = {"until_loss": first["until_loss"], "max_steps": first["max_steps"]}
+    asked = {
+        "until_loss": first["until_loss"],
+        "max_steps": first["max_steps"],
+        "dtype": getattr(torch, first["precision"]),
+    }
     with warnings.catch_warnings():
         # The table's column `status` says it of every run, and `sweep` warns once for all.
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -333,9 +339,12 @@ def _convex_row(problem: Any) -> dict[str, Any]:
 def _source_hash() -> str:
     """Hash of the source that decides the numbers, and of the libraries beneath it."""
     digest = hashlib.sha256(f"torch {torch.__version__} numpy {np.__version__}".encode())
-    names = "norms problems factorization steppers runs flow descent convex trajectory sweep"
+    names = (
+        "norms squared_loss completion sensing problems factorization steppers runs flow descent "
+        "convex trajectory sweep"
+    )
     for path in sorted(Path(__file__).parent.glob("*.py")):
-        if path.stem in names.split() or path.stem.startswith("sensing"):
+        if path.stem in names.split():
             digest.update(path.read_bytes())
     return digest.hexdigest()
 
