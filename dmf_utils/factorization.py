@@ -7,9 +7,11 @@ shape ``(d, hidden)``, those between ``(hidden, hidden)``; at depth 1 there is o
 from __future__ import annotations
 
 import math
+import operator
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -40,9 +42,9 @@ class Start(Protocol):
 class gaussian:
     r"""Start with independent Gaussian entries, rescaled to a given norm of the product matrix.
 
-    Every entry of every factor is drawn from one normal distribution; then all factors are
-    multiplied by the same number, so that :math:`\|W(0)\|_F` is exactly `norm`. Approximately
-    balanced only.
+    The entries of a factor are drawn with variance one over its number of columns; then all factors
+    are multiplied by the same number, so that :math:`\|W(0)\|_F` is `norm`. Not balanced, but the
+    nearer to it the smaller `norm` is.
 
     Parameters
     ----------
@@ -57,6 +59,7 @@ class gaussian:
 
     def __post_init__(self) -> None:
         _check_norm(self.norm)
+        _check_size("seed", self.seed, 0)
 
     def factors(
         self, shape: tuple[int, int], depth: int, hidden: int | None = None
@@ -119,6 +122,7 @@ class balanced:
 
     def __post_init__(self) -> None:
         _check_norm(self.norm)
+        _check_size("seed", self.seed, 0)
 
     def factors(
         self, shape: tuple[int, int], depth: int, hidden: int | None = None
@@ -161,7 +165,7 @@ def balanced_factors(W: Tensor, depth: int, hidden: int | None = None) -> list[T
     Raises
     ------
     ValueError
-        If the rank of `W` exceeds the hidden size.
+        If the rank of `W` exceeds the hidden size, or `W` is no matrix of finite numbers.
 
     References
     ----------
@@ -169,6 +173,10 @@ def balanced_factors(W: Tensor, depth: int, hidden: int | None = None) -> list[T
     construction of balanced initialization.
     """
     W = torch.as_tensor(W, dtype=torch.float64)
+    if W.ndim != 2:
+        raise ValueError(f"W must be a matrix (d, d'), got shape {tuple(W.shape)}")
+    if not torch.isfinite(W).all():
+        raise ValueError("W has NaN or infinite entries; replace or remove them")
     sizes = factor_shapes(tuple(W.shape), depth, hidden)
     if depth == 1:
         return [W.clone()]
@@ -180,7 +188,8 @@ def balanced_factors(W: Tensor, depth: int, hidden: int | None = None) -> list[T
         raise ValueError(
             f"hidden = {width} is below the rank {int((s > floor).sum())} of W; use a larger one"
         )
-    root = s[:kept] ** (1 / depth)
+    # What is zero but for rounding must be zero in the factors: (1e-16)^(1/4) is 1e-4.
+    root = torch.where(s > floor, s, 0.0)[:kept] ** (1 / depth)
     first, middle, last = (
         torch.zeros(z, dtype=W.dtype) for z in (sizes[0], (width,) * 2, sizes[-1])
     )
@@ -248,10 +257,10 @@ def balancedness_gap(factors: Sequence[Tensor]) -> Tensor:
     Tensor, shape (...)
     """
     if len(factors) < 2:
-        return torch.zeros(factors[0].shape[:-2], dtype=factors[0].dtype)
+        return factors[0].new_zeros(factors[0].shape[:-2])
     gaps = [
         torch.linalg.matrix_norm(upper.mT @ upper - lower @ lower.mT)
-        for lower, upper in zip(factors[:-1], factors[1:], strict=True)
+        for lower, upper in pairwise(factors)
     ]
     return torch.stack(gaps).amax(0)
 
@@ -265,15 +274,14 @@ def factor_shapes(
     ------
     ValueError
         If `depth` or `hidden` is below 1, or `shape` is not two positive sizes.
+    TypeError
+        If one of them is not a whole number.
     """
-    if len(shape) != 2 or min(shape) < 1:
+    if len(shape) != 2:
         raise ValueError(f"shape must be two positive sizes (d, d'), got {tuple(shape)!r}")
-    if isinstance(depth, bool) or int(depth) != depth or depth < 1:
-        raise ValueError(f"depth must be a whole number of at least 1, got {depth!r}")
-    if hidden is None:
-        hidden = min(shape)
-    if hidden < 1:
-        raise ValueError(f"hidden must be at least 1, got {hidden!r}")
+    shape = _check_size("shape[0]", shape[0], 1), _check_size("shape[1]", shape[1], 1)
+    depth = _check_size("depth", depth, 1)
+    hidden = min(shape) if hidden is None else _check_size("hidden", hidden, 1)
     if hidden < min(shape) and depth > 1:
         warnings.warn(
             f"hidden = {hidden} is below min(d, d') = {min(shape)}: the factorization limits the "
@@ -303,7 +311,21 @@ def _prefix_products(factors: Sequence[Tensor]) -> list[Tensor]:
     return prefixes
 
 
+def _check_size(name: str, value: int, minimum: int) -> int:
+    try:
+        size = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    if size < minimum:
+        raise ValueError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
+    return size
+
+
 def _check_norm(norm: float) -> None:
+    if isinstance(norm, (str, bool)) or not hasattr(norm, "__float__"):
+        raise TypeError(f"norm must be a number, got {norm!r}")
     if not (math.isfinite(norm) and norm > 0):
         raise ValueError(
             f"norm must be a positive number (the Frobenius norm of the product matrix at time 0), "
