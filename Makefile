@@ -1,7 +1,9 @@
 # The two commands: make book, make test. Each makes .venv and installs what requirements.txt pins, when that changed.
+# The first installation shows what pip does, as it takes some minutes; a later one only touches what changed, quietly.
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+QUIETLY := $(if $(wildcard $(INSTALLED)),--quiet)
 
 .PHONY: help book quick test bench clean
 
@@ -31,5 +33,5 @@ $(INSTALLED): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, $(PYTHON) is " + v + ". Name another one: make PYTHON=python3.12 " + "$(firstword $(MAKECMDGOALS))")'
 	@test -x $(VENV)/bin/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing the packages that requirements.txt pins (some minutes the first time)"
-	@$(VENV)/bin/python -m pip install --disable-pip-version-check --requirement requirements.txt
+	@$(VENV)/bin/python -m pip install --disable-pip-version-check $(QUIETLY) --requirement requirements.txt
 	@touch $@

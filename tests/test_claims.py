@@ -60,6 +60,7 @@ def claim(**changes: Any) -> claims.Claim:
         ({"order": "decreasing"}, {"2": 0.1, "3": 1e-5}, {"2": 0.1, "3": 0.2}),
         ({"order": {"direction": "increasing", "strict": False}}, [1, 1, 2], [1, 1, 0]),
         ({"exponent": {"expected": 3, "tolerance": 0.05}}, 3.05, 3.051),
+        ({"exponent": {"expected": 3, "tolerance": 0.05}}, 2.95, 2.949),
         ({"exponent": {"expected": -2, "tolerance": 0.05}}, -1.96, 2),
         ({"bound_above": 1e-3}, 1e-3, 1.001e-3),
         ({"bound_above": "1e-3"}, [1e-4, 1e-3], [1e-4, 2e-3]),

@@ -281,6 +281,11 @@ def test_the_quick_build_has_a_tree_of_its_own(
     quick = project.at_size(quick=True)
     (row,) = json.loads(quick.claims.read_text(encoding="utf-8"))
     assert (row["measured"], row["verdict"]) == (2, "not reproduced")
+    cells = nbformat.read(quick.executed / "small.ipynb", as_version=4).cells
+    assert [cell.metadata.get("tags") for cell in cells[1:3]] == [
+        ["parameters"],
+        ["injected-parameters", "hide-input"],
+    ]
     for name in ("small", "intro"):
         assert "dmf-quick" in (quick.html / f"{name}.html").read_text(encoding="utf-8")
     assert main(["claims", "--quick"]) == 0
