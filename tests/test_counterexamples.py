@@ -133,9 +133,11 @@ def test_counterexamples_refuse():
 POSITIVE = {"identity": [[0.1, 0.0], [0.0, 0.1]], "general": [[0.3, 0.1], [-0.2, 0.25]]}
 
 
-@pytest.mark.parametrize(
-    "start", [*POSITIVE.values(), [[0.2, 0.0], [0.0, -0.1]], [[0.0, 1], [1, 1]]]
-)
+# Of negative determinant: singular values that start close, and far apart (the other coordinates).
+NEGATIVE = [[[0.2, 0.0], [0.0, -0.1]], [[0.0, 1.0], [1.0, 1.0]], [[1.5, 0.1], [0.2, -0.1]]]
+
+
+@pytest.mark.parametrize("start", [*POSITIVE.values(), *NEGATIVE])
 @pytest.mark.parametrize("depth", [2, 3, 4])
 def test_stable_coordinates_follow_the_factor_flow(start, depth):
     times = [0.0, 0.5, 2.0, 10.0]
