@@ -109,6 +109,10 @@ def panels(
 
         figure = plt.figure(figsize=(width, height * rows))
         axes = figure.subplots(rows, columns, squeeze=False, **subplots)
+        is_interactive = mpl.is_interactive()
+    # In a notebook the session's first figure switches this on, which the context then takes back:
+    # no later cell would show its figure.
+    mpl.interactive(is_interactive)
     for letter, ax in zip("abcdefghijklmnop", axes.flat, strict=False):
         if axes.size > 1:  # panels are named in captions, so they carry their letters
             ax.text(-0.02, 1.04, f"({letter})", transform=ax.transAxes, ha="right", va="bottom")

@@ -80,3 +80,11 @@ def test_the_chapter_executes_at_its_quick_size(path: Path, quick_book: Project)
     injected = [c for c in code if "injected-parameters" in c.metadata.get("tags", [])]
     assert all("hide-input" in cell.metadata.tags for cell in injected)
     assert "How this page was made" in executed.cells[-1].source
+
+
+@each_chapter
+def test_every_captioned_cell_shows_its_figure(path: Path, quick_book: Project) -> None:
+    for cell in nbformat.read(quick_book.executed / path.name, as_version=4).cells:
+        if "figure" in cell.metadata.get("mystnb", {}):
+            shown = [name for output in cell.outputs for name in output.get("data", {})]
+            assert [name for name in shown if name.startswith("image/")], cell.id
