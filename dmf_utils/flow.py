@@ -208,11 +208,12 @@ class _Batch:
         ]
         self.done: dict[int, Trajectory] = {}
         for b, run in enumerate(self.runs):
-            if run.recorder.next_time == 0:
-                self._record(b, states[b])
             if not math.isfinite(run.loss):
                 self._finish(b, Status.diverged, states[b])
-            elif aim.is_reached(run.loss):
+                continue
+            if run.recorder.next_time == 0:
+                self._record(b, states[b])
+            if aim.is_reached(run.loss):
                 self._finish(b, Status.reached, states[b])
             elif math.isinf(run.step):  # the gradient vanishes: nothing will ever move
                 self._stand_still(b)
@@ -235,7 +236,8 @@ class _Batch:
             else:
                 step = dormand_prince_step(*origin, self.workspace)
             sizes = torch.linalg.vector_norm(step.states, dim=1)
-            errors = torch.tensor(step.errors) / (self.aim.tolerance * sizes.cpu())
+            tried = torch.tensor(step.errors, dtype=torch.float64)
+            errors = tried / (self.aim.tolerance * sizes.cpu())
             moves = torch.linalg.vector_norm(step.states - origin[1], dim=1) / sizes
             for i, (b, error, move) in enumerate(
                 zip(group, errors.tolist(), moves.tolist(), strict=True)
@@ -279,7 +281,9 @@ class _Batch:
         theta = 1.0
         if self.aim.is_reached(loss):
             theta = self._locate(b, lambda at: step.interpolate(i, at), loss)
-        end = run.time + theta * h
+        # The last step ends at the asked time itself, however the sum is rounded.
+        to_the_end = theta == 1 and h >= self.aim.end_time - run.time
+        end = self.aim.end_time if to_the_end else run.time + theta * h
         while run.recorder.next_time <= end:
             at = (run.recorder.next_time - run.time) / h
             self._record(b, step.interpolate(i, at))
@@ -289,7 +293,7 @@ class _Batch:
         if self.aim.is_reached(loss):
             run.loss = float(self.batch.take([b]).loss(state[None]))
             return self._finish(b, Status.reached, state)
-        if run.time >= self.aim.end_time * (1 - 1e-14):
+        if run.time >= self.aim.end_time:
             return self._finish(b, Status.reached, state)
         if run.n_steps >= self.aim.max_steps:
             return self._finish(b, Status.step_limit, state)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ __all__ = ["check_positive", "few_threads", "prepare"]
 def check_positive(**arguments: float | None) -> None:
     """Raise a ValueError that names the argument that is not a positive finite number."""
     for name, value in arguments.items():
+        if isinstance(value, (str, bool)) or not (value is None or hasattr(value, "__float__")):
+            raise TypeError(f"{name} must be a number, got {value!r}")
         if value is not None and not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name} must be a positive number, got {value!r}")
 
@@ -50,11 +53,16 @@ def prepare(
 
     Raises
     ------
+    TypeError
+        If `problem` or `start` is of another kind.
     ValueError
         If numbers of problems and starts, or shapes, do not fit.
     """
     single = not isinstance(problem, (list, tuple))
     problems = [problem] if single else list(problem)
+    for one in problems:
+        if not (hasattr(one, "shape") and hasattr(one, "loss_and_gradient")):
+            raise TypeError(f"problem must be a Problem such as MatrixCompletion, got {one!r}")
     starts = [start]
     if isinstance(start, (list, tuple)) and not _are_factors(start):
         single, starts = False, list(start)
@@ -91,13 +99,16 @@ def _are_factors(start: Sequence[object]) -> bool:
 def _factors(
     start: Start | Sequence[Tensor], shape: tuple[int, int], depth: int, hidden: int | None
 ) -> list[Tensor]:
-    if not isinstance(start, (list, tuple)):
+    if hasattr(start, "factors"):
         return start.factors(shape, depth, hidden)
-    factors = list(start)
+    factors = list(start) if isinstance(start, (list, tuple)) else []
     if not _are_factors(factors) or any(W.ndim != 2 for W in factors):
-        raise TypeError("start must be a Start, or a list of matrices [W_1, ..., W_N]")
+        raise TypeError(
+            "start must be a Start such as gaussian(norm=1e-2, seed=0), or a list of tensors "
+            f"[W_1, ..., W_N], each a matrix; got {start!r}"
+        )
     sizes = [tuple(W.shape) for W in factors]
-    chained = all(upper[1] == lower[0] for lower, upper in zip(sizes, sizes[1:], strict=False))
+    chained = all(upper[1] == lower[0] for lower, upper in pairwise(sizes))
     if not chained or (sizes[-1][0], sizes[0][1]) != shape:
         raise ValueError(
             f"start has factors of shapes {sizes}, whose product W_N ... W_1 is not of the "
@@ -106,4 +117,4 @@ def _factors(
     narrowest = min(size[0] for size in sizes)
     if narrowest < min(shape):
         factor_shapes(shape, len(factors), narrowest)  # for its warning
-    return [W.to(torch.float64) for W in factors]
+    return [W.detach().to(torch.float64) for W in factors]

@@ -55,11 +55,18 @@ class Record:
     factors: bool = False
 
     def __post_init__(self) -> None:
+        if self.times is None or isinstance(self.times, str):
+            raise TypeError(f"times must be a sequence of numbers, got {self.times!r}")
         times = [float(t) for t in self.times]
         if any(not math.isfinite(t) or t < 0 for t in times) or times != sorted(times):
             raise ValueError("times must be finite, at least 0 and increasing; sort them")
+        if isinstance(self.singular_values, bool) or not isinstance(self.singular_values, int):
+            raise TypeError(f"singular_values must be an integer, got {self.singular_values!r}")
         if self.singular_values < 0:
             raise ValueError(f"singular_values must be at least 0, got {self.singular_values!r}")
+        for name, measure in self.measures.items():
+            if not callable(measure):
+                raise TypeError(f"measures[{name!r}] must be a function of W, got {measure!r}")
         object.__setattr__(self, "times", tuple(times))
 
 
@@ -154,13 +161,19 @@ class Recorder:
         if self.record.factors:
             self.factors.append([W.clone() for W in factors])
 
-    def finish(self, **of_the_run: object) -> Trajectory:
+    def finish(self, product: Tensor, **of_the_run: object) -> Trajectory:
         """The run's `Trajectory`."""
         empty = torch.empty(0, dtype=torch.float64)
+        count = min(self.record.singular_values, *product.shape)
         return Trajectory(
+            product=product,
             times=torch.tensor(self.times, dtype=torch.float64),
             losses=torch.tensor(self.losses, dtype=torch.float64),
-            singular_values=torch.stack(self.singular_values) if self.singular_values else empty,
+            singular_values=(
+                torch.stack(self.singular_values)
+                if self.singular_values
+                else empty.new_empty((len(self.times), count))
+            ),
             measured={
                 name: torch.stack(found) if found else empty
                 for name, found in self.measured.items()
@@ -176,7 +189,7 @@ def leading_singular_values(W: Tensor, count: int) -> Tensor:
     A full decomposition of a 943×1682 matrix costs seconds; where few values of a large matrix are
     asked for, ARPACK finds them from products with vectors.
     """
-    if count * 10 > min(W.shape) or min(W.shape) < 300:
+    if count * 10 > min(W.shape) or min(W.shape) < 300 or not W.any():
         return torch.linalg.svdvals(W)[:count]
     import numpy as np
     from scipy.sparse.linalg import svds
