@@ -142,10 +142,11 @@ def _descend(
         losses = part.gradient(states, out=gradients).tolist()
         ended: list[int] = []
         for i, (b, loss) in enumerate(zip(active, losses, strict=True)):
-            if recorders[b].next_time <= times[b]:
+            status = _status(loss, until_loss, step, max_steps)
+            # A sum of steps meets the asked time only up to rounding; one step may pass several.
+            while status is not Status.diverged and recorders[b].next_time <= (1 + 1e-9) * times[b]:
                 factors = [W[i] for W in part.factors(states)]
                 recorders[b].write(loss, product_matrix(factors), factors, times[b])
-            status = _status(loss, until_loss, step, max_steps)
             if status is not None:
                 ended.append(i)
                 factors = [W[i].clone() for W in part.factors(states)]
