@@ -134,7 +134,7 @@ def test_every_page_says_that_it_is_quick(visit: Any, name: str) -> None:
 
 @each_page
 def test_there_is_one_search_field(visit: Any, name: str) -> None:
-    assert visit(name).count("input[type=search]:visible") <= 1
+    assert visit(name).count("button.search-button-field:visible, input[type=search]:visible") == 1
 
 
 @each_page
