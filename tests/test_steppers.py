@@ -1,0 +1,325 @@
+"""One step of either method: order, stability, error estimate, interpolant and curvature."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from numpy.polynomial.chebyshev import Chebyshev
+from reference_flow import factor_flow
+
+from dmf_utils.factorization import factor_gradients, gaussian, product_matrix
+from dmf_utils.problems import FullObservation, MatrixCompletion, MatrixSensing
+from dmf_utils.runs import prepare
+from dmf_utils.steppers import (
+    chebyshev_stages,
+    chebyshev_step,
+    dormand_prince_step,
+    spectral_radius,
+)
+
+
+class Batch:
+    """A batch with its states, gradients and scratch memory at time 0."""
+
+    def __init__(self, problem, depth, start, hidden=None):
+        self.batch, self.states, _ = prepare(problem, depth, start, hidden, "cpu", torch.float64)
+        self.gradients = torch.empty_like(self.states)
+        self.losses = self.batch.gradient(self.states, out=self.gradients)
+        self.workspace = self.states.new_full((len(self.batch) + 2, 9, self.states.shape[1]), 99.0)
+
+    def step(self, h, stages=None):
+        h = torch.as_tensor(h, dtype=torch.float64).expand(len(self.batch))
+        origin = self.batch, self.states, self.gradients, h
+        if stages is None:
+            return dormand_prince_step(*origin, self.workspace)
+        stages = [stages] * len(self.batch) if isinstance(stages, int) else stages
+        return chebyshev_step(*origin, stages, self.workspace)
+
+    def move_to(self, step):
+        self.states, self.gradients = step.states.clone(), step.gradients.clone()
+
+
+def flat(factors):
+    return torch.cat([W.flatten() for W in factors])
+
+
+PROBLEM = MatrixCompletion.random((4, 3), 2, 8, seed=1, reduction="half_sum")
+METHODS = {"Dormand-Prince": None, "Chebyshev 2": 2, "Chebyshev 3": 3, "Chebyshev 8": 8}
+
+
+# --- layout ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 5])
+@pytest.mark.parametrize("hidden", [None, 6])
+def test_gradient_of_flat_states(depth, hidden):
+    starts = [gaussian(1.0, s) for s in range(3)]
+    problems = [MatrixCompletion.random((4, 3), 2, 5 + s, seed=s) for s in range(3)]
+    several = Batch(problems, depth, starts, hidden)
+    for b, (problem, start) in enumerate(zip(problems, starts, strict=True)):
+        factors = start.factors((4, 3), depth, hidden)
+        W = product_matrix(factors)
+        torch.testing.assert_close(several.states[b], flat(factors), rtol=0, atol=0)
+        expected = flat(factor_gradients(factors, problem.gradient(W)))
+        torch.testing.assert_close(several.gradients[b], expected, rtol=1e-13, atol=1e-14)
+        assert float(several.losses[b]) == pytest.approx(float(problem.loss(W)), rel=1e-13)
+    chosen = several.batch.take([2, 0])
+    assert len(chosen) == 2
+    losses = chosen.loss(several.states[[2, 0]])
+    torch.testing.assert_close(losses, several.losses[[2, 0]], rtol=1e-13, atol=0)
+
+
+# --- order ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("method", "order", "count"),
+    [
+        ("Dormand-Prince", 5, 20),
+        ("Chebyshev 2", 2, 80),
+        ("Chebyshev 3", 2, 80),
+        ("Chebyshev 8", 2, 80),
+    ],
+)
+def test_observed_order(depth, method, order, count):
+    start = gaussian(1.5, 0)
+    exact = flat(factor_flow(PROBLEM.gradient, start.factors((4, 3), depth), [0.0, 1.0])[-1])
+    misses = []
+    for steps in (count, 2 * count):
+        run = Batch(PROBLEM, depth, start)
+        for _ in range(steps):
+            run.move_to(run.step(1 / steps, METHODS[method]))
+        misses.append(float((run.states[0] - exact).norm()))
+    assert misses[1] > 1e-13  # above the reference's own error
+    observed = math.log2(misses[0] / misses[1])
+    assert observed > order - 0.2
+    if order == 2:  # the leading error of Dormand-Prince is so small that the next one is seen
+        assert observed < order + 0.2
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("method", "h", "order", "of_interpolant", "of_estimate"),
+    [
+        # One step's errors: a method of order p is off by h^(p+1).
+        ("Dormand-Prince", 0.02, 6, 5, 5),
+        ("Chebyshev 2", 0.005, 3, 3, 3),
+        ("Chebyshev 8", 0.005, 3, 3, 3),
+    ],
+)
+def test_order_of_one_step_its_interpolant_and_its_estimate(
+    depth, method, h, order, of_interpolant, of_estimate
+):
+    start = gaussian(1.5, 0)
+    seen = []
+    for size in (h, h / 2):
+        times = [0.0, 0.3 * size, size]
+        found = factor_flow(PROBLEM.gradient, start.factors((4, 3), depth), times)
+        within, end = flat(found[1]), flat(found[2])
+        step = Batch(PROBLEM, depth, start).step(size, METHODS[method])
+        misses = step.states[0] - end, step.interpolate(0, 0.3) - within
+        seen.append([float(miss.norm()) for miss in misses] + step.errors)
+    if seen[1][0] > 1e-13:  # at depth 1 the error of Dormand-Prince is lost in rounding
+        assert order - 0.3 < math.log2(seen[0][0] / seen[1][0]) < order + 0.9
+    assert math.log2(seen[0][1] / seen[1][1]) == pytest.approx(of_interpolant, abs=0.35)
+    assert math.log2(seen[0][2] / seen[1][2]) == pytest.approx(of_estimate, abs=0.35)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_interpolant_meets_both_ends_with_both_slopes(method):
+    run, h = Batch(PROBLEM, 3, gaussian(1.0, 2)), 0.3
+    step = run.step(h, METHODS[method])
+    at, d = step.interpolate, 1e-5
+    torch.testing.assert_close(at(0, 0.0), run.states[0], rtol=1e-14, atol=0)
+    torch.testing.assert_close(at(0, 1.0), step.states[0], rtol=1e-13, atol=1e-14)
+    slopes = (at(0, d) - at(0, -d)) / (2 * d), (at(0, 1 + d) - at(0, 1 - d)) / (2 * d)
+    torch.testing.assert_close(slopes[0], -h * run.gradients[0], rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(slopes[1], -h * step.gradients[0], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_step_reports_loss_and_gradient_at_its_end(method):
+    run = Batch(PROBLEM, 3, gaussian(1.0, 2))
+    step = run.step(0.2, METHODS[method])
+    at_end = torch.empty_like(run.states)
+    loss = run.batch.gradient(step.states, out=at_end)
+    assert step.losses == pytest.approx(loss.tolist(), rel=1e-14)
+    torch.testing.assert_close(step.gradients, at_end, rtol=1e-14, atol=1e-15)
+    assert step.evaluations == [METHODS[method] or 6]
+
+
+def test_evaluations_are_those_made(monkeypatch):
+    run = Batch(PROBLEM, 3, [gaussian(1.0, s) for s in range(3)])
+    calls = []
+    kind = type(run.batch)
+    original = kind.gradient
+
+    def counted(self, states, out):
+        calls.append(len(states))
+        return original(self, states, out)
+
+    monkeypatch.setattr(kind, "gradient", counted)
+    assert sum(run.step(0.1).evaluations) == sum(calls) == 18
+    calls.clear()
+    assert run.step(0.1, [7, 4, 2]).evaluations == [7, 4, 2]
+    # The batch narrows as shorter steps are complete, and all meet again at their ends.
+    assert calls == [3, 2, 2, 1, 1, 1, 3]
+    assert sum(calls) == 13
+
+
+# --- stability ------------------------------------------------------------------------------------
+
+
+def modes(stages, h, curvatures):
+    """Factors by which a step multiplies the modes of a linear flow (depth 1)."""
+    values = torch.tensor(curvatures, dtype=torch.float64)
+    # One entry a mode: ½ Σ λ_i w_i², so that each obeys dw/dt = -λ w.
+    A = torch.diag(values.sqrt()).unsqueeze(1)
+    problem = MatrixSensing(A, torch.zeros(len(values)), reduction="half_sum")
+    run = Batch(problem, 1, [torch.ones(1, len(values), dtype=torch.float64)])
+    step = run.step(h, stages)
+    return step.states[0], step
+
+
+def test_dormand_prince_multiplies_modes_by_its_polynomial():
+    z = -np.linspace(0, 5, 11)
+    found, step = modes(None, 0.5, (-z / 0.5).tolist())
+    exact = 1 + z + z**2 / 2 + z**3 / 6 + z**4 / 24 + z**5 / 120 + z**6 / 600
+    np.testing.assert_allclose(found.numpy(), exact, rtol=1e-12, atol=1e-12)
+    # The embedded method of order 4 has other coefficients of z⁵, z⁶ and z⁷.
+    e = z**5 * (1097 / 120000 - 1 / 120) + z**6 * (161 / 120000 - 1 / 600) + z**7 / 24000
+    assert step.errors == pytest.approx([float(np.linalg.norm(e))], rel=1e-9)
+
+
+@pytest.mark.parametrize("s", [2, 3, 4, 7, 20, 51])
+def test_chebyshev_multiplies_modes_by_its_polynomial(s):
+    w0 = 1 + 2 / (13 * s**2)
+    T = Chebyshev.basis(s)
+    first, second = T.deriv(1)(w0), T.deriv(2)(w0)
+    w1, b = first / second, second / first**2
+    z = -np.linspace(0, 0.65 * s**2, 15)
+    found, _ = modes(s, 2.0, (-z / 2.0).tolist())
+    exact = 1 + b * (T(w0 + w1 * z) - T(w0))
+    np.testing.assert_allclose(found.numpy(), exact, rtol=1e-8, atol=1e-9 * s)
+
+
+@pytest.mark.parametrize("s", [2, 3, 4, 7, 20, 51])
+def test_chebyshev_is_stable_as_far_as_its_stages_say(s):
+    reach = 0.645 * (s**2 - 1)
+    grid = np.linspace(1e-3, reach, 400).tolist()
+    found, _ = modes(s, 1.0, grid)
+    assert float(found.abs().max()) < 1
+    if s >= 4:  # damped, not only bounded
+        assert float(found[40:].abs().max()) < 0.98
+    assert chebyshev_stages(1.0, reach) == s
+    assert chebyshev_stages(1.0, 1.03 * reach) == s + 1
+    assert chebyshev_stages(0.5, 2 * reach) == s
+    # Ten percent farther it is not.
+    assert float(modes(s, 1.0, [1.12 * 0.654 * s**2])[0].abs()) > 1
+
+
+def test_few_stages():
+    assert chebyshev_stages(1.0, 0.0) == chebyshev_stages(0.1, 1.0) == 2
+
+
+def test_dormand_prince_is_stable_to_three_point_three():
+    assert float(modes(None, 1.0, np.linspace(1e-3, 3.3, 200).tolist())[0].abs().max()) < 1
+    assert float(modes(None, 1.0, [3.32])[0].abs()) > 1
+    # Where the Chebyshev step with 20 stages is stable it multiplies modes by 10 to the 11th.
+    assert float(modes(None, 1.0, [0.65 * 399])[0].abs()) > 1e10
+
+
+def test_chebyshev_steps_of_a_nonlinear_flow_are_stable_where_dormand_prince_explodes():
+    problem = FullObservation(torch.diag(torch.tensor([10.0, 0.1], dtype=torch.float64)))
+    runs = [Batch(problem, 3, gaussian(0.1, 0)) for _ in range(2)]
+    for run in runs:
+        for _ in range(300):  # to the neighbourhood of the minimum
+            run.move_to(run.step(0.01))
+    assert float(runs[0].losses[0]) > 1
+    curvature = largest_curvature(problem, runs[0])
+    h, s = 0.6 * 10**2 / curvature, 10
+    ends = []
+    for run, stages in zip(runs, (s, None), strict=True):
+        for _ in range(6):
+            step = run.step(h, stages)
+            run.move_to(step)
+        ends.append(step.losses[0])
+    assert ends[0] < 0.01
+    assert not ends[1] < 1e6
+
+
+# --- stages of their own --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hidden", [None, 5])
+def test_each_of_a_batch_steps_as_if_alone(hidden):
+    problems = [MatrixCompletion.random((4, 3), 2, 6 + s, seed=s) for s in range(5)]
+    starts = [gaussian(1.0, s) for s in range(5)]
+    sizes = [0.5, 0.4, 0.3, 0.2, 0.1]
+    for stages in (None, [9, 8, 5, 5, 2]):
+        several = Batch(problems, 3, starts, hidden)
+        together = several.step(torch.tensor(sizes, dtype=torch.float64), stages)
+        for b in range(5):
+            alone = Batch(problems[b], 3, starts[b], hidden)
+            step = alone.step(sizes[b], None if stages is None else stages[b])
+            torch.testing.assert_close(together.states[b], step.states[0], rtol=1e-12, atol=1e-13)
+            assert together.errors[b] == pytest.approx(step.errors[0], rel=1e-8)
+            assert together.losses[b] == pytest.approx(step.losses[0], rel=1e-11)
+            within = together.interpolate(b, 0.4), step.interpolate(0, 0.4)
+            torch.testing.assert_close(*within, rtol=1e-12, atol=1e-13)
+
+
+# --- curvature ------------------------------------------------------------------------------------
+
+
+def hessian(problem, run):
+    def loss(state):
+        return problem.loss(product_matrix(run.batch.factors(state[None])))[0]
+
+    return torch.autograd.functional.hessian(loss, run.states[0])
+
+
+def largest_curvature(problem, run):
+    return float(torch.linalg.eigvalsh(hessian(problem, run)).abs().max())
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("norm", [0.1, 3.0])
+def test_spectral_radius_is_the_largest_eigenvalue_of_the_hessian(depth, norm):
+    run = Batch(PROBLEM, depth, gaussian(norm, 4))
+    direction = torch.randn(run.states.shape, dtype=torch.float64, generator=torch.manual_seed(0))
+    found, seen, evaluations = spectral_radius(
+        run.batch, run.states, run.gradients, direction, accuracy=1e-9, max_iterations=3000
+    )
+    exact = largest_curvature(PROBLEM, run)
+    assert found == pytest.approx(exact, rel=1e-4)
+    assert 1 <= evaluations <= 3000
+    H = hessian(PROBLEM, run)
+    unit = seen[0] / seen.norm()
+    assert float((H @ unit).norm()) == pytest.approx(exact, rel=1e-4)
+
+
+def test_spectral_radius_is_seen_from_below_and_stops_when_asked():
+    run = Batch(PROBLEM, 3, gaussian(1.0, 4))
+    exact = largest_curvature(PROBLEM, run)
+    for limit in (1, 3, 8):
+        found, _, evaluations = spectral_radius(
+            run.batch, run.states, run.gradients, run.gradients, 0.0, limit
+        )
+        assert evaluations == limit
+        assert 0 < found <= exact * (1 + 1e-5)
+    close, _, evaluations = spectral_radius(run.batch, run.states, run.gradients, run.gradients)
+    assert 0.8 * exact < close <= exact * (1 + 1e-5)
+    assert evaluations < 20
+
+
+def test_dormand_prince_sees_the_curvature_that_limits_it():
+    values = [100.0, 3.0, 1.0, 0.1]
+    _, step = modes(None, 0.03, values)
+    assert 30 < step.curvatures[0] <= 100.1
+    direction = step.directions[0] / step.directions[0].norm()
+    assert float(direction[0].abs()) > 0.9
+    # Of a flow with one curvature it is that one.
+    assert modes(None, 0.1, [7.0])[1].curvatures == pytest.approx([7.0], rel=1e-10)
