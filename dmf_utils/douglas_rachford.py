@@ -80,11 +80,12 @@ def douglas_rachford(
 ) -> int:
     r"""Iterate until ``finished(iteration, W, nu)``; return the number of iterations made.
 
-    It is asked every 20 iterations or a little later. `W` is feasible, and `nu` is the dual vector before it is scaled to feasibility. Three things
-    quicken the plain method and change no fixed point: relaxation, :math:`\rho = 1.7`; a threshold
-    that is moved, ever more rarely, until :math:`X` misses the measurements by as much as
-    :math:`(Z - X)/\gamma` misses the range of :math:`A^*`, both relative; and Anderson's
-    extrapolation, whose step is taken back when it lengthens the residual.
+    It is asked every 20 iterations or a little later. `W` is feasible, and `nu` is the dual vector
+    before it is scaled to feasibility. Three things quicken the plain method and change no fixed
+    point: relaxation, :math:`\rho = 1.7`; a threshold that is moved, ever more rarely, until
+    :math:`X` misses the measurements by as much as :math:`(Z - X)/\gamma` misses the range of
+    :math:`A^*`, both relative; and Anderson's extrapolation, whose step is taken back when it
+    lengthens the residual.
 
     Parameters
     ----------
