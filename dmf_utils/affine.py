@@ -123,7 +123,7 @@ class _Measurements(AffineConstraint):
         self.shape = problem.shape
         self._operator = problem.operator.to("cpu", torch.float64)
         self.values = problem.values.to("cpu", torch.float64)
-        gram = self._operator @ self._operator.mT
+        gram = _gram(self._operator)
         self._factor, failed = torch.linalg.cholesky_ex(gram)
         self.rank = len(gram)
         pivots = self._factor.diagonal().square()
@@ -160,3 +160,13 @@ class _Measurements(AffineConstraint):
                 f"which it depends linearly (off by {float(missed[at]):.1e}): no matrix fits; "
                 "remove that measurement or correct its value"
             )
+
+
+def _gram(A: Tensor, block: int = 500) -> Tensor:
+    """`A Aᵀ`, of which the lower half is computed and mirrored: at m = 5000 this is the work."""
+    gram = A.new_zeros(len(A), len(A))
+    for first in range(0, len(A), block):
+        last = first + block
+        gram[first:, first:last] = A[first:] @ A[first:last].mT
+        gram[first:last, last:] = gram[last:, first:last].mT
+    return gram
