@@ -129,7 +129,7 @@ def spread_lines(
     marks: dict[object, Mark] | None = None,
     log: str = "xy",
 ) -> None:
-    """Lines of the median over instances, with a band from the least to the greatest.
+    """Lines of the median over instances, with a band that holds the middle 80 % of them.
 
     Parameters
     ----------
@@ -148,15 +148,15 @@ def spread_lines(
     for value, group in table.groupby(by):
         mark = marks[value] if marks else depth_mark(int(value))
         over = group.groupby(x)[y]
-        middle, least, greatest = over.median(), over.min(), over.max()
-        ax.fill_between(middle.index, least, greatest, color=mark.color, alpha=0.18, linewidth=0)
+        middle, low, high = over.median(), over.quantile(0.1), over.quantile(0.9)
+        ax.fill_between(middle.index, low, high, color=mark.color, alpha=0.18, linewidth=0)
         ax.plot(
             middle.index,
             middle,
             color=mark.color,
             marker=mark.marker,
             linestyle=mark.linestyle,
-            label=f"{by} {value}",
+            label=value if isinstance(value, str) else f"{by} {value}",
         )
     for axis in log:
         getattr(ax, f"set_{axis}scale")("log")
@@ -167,9 +167,10 @@ def spread_lines(
 
 
 def level(values: Sequence[float] | pd.Series, ax: Axes, label: str, mark: Mark) -> None:
-    """A horizontal line at the median of `values`, with a band from the least to the greatest."""
+    """A horizontal line at the median of `values`, with a band that holds the middle 80 %."""
     values = np.asarray(values, dtype=float)
-    ax.axhspan(values.min(), values.max(), color=mark.color, alpha=0.12, linewidth=0)
+    low, high = np.quantile(values, [0.1, 0.9])
+    ax.axhspan(low, high, color=mark.color, alpha=0.12, linewidth=0)
     ax.axhline(np.median(values), color=mark.color, linestyle=mark.linestyle, label=label)
 
 

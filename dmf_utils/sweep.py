@@ -8,9 +8,7 @@ worker and stored as one file, so a sweep that was stopped goes on where it was.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import multiprocessing
 import os
 import warnings
@@ -22,12 +20,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import threadpoolctl
 import torch
 
-from dmf_utils import convex, factorization, norms, problems
+from dmf_utils import chunk_store, convex, factorization, norms, problems
 from dmf_utils.descent import gradient_descent
 from dmf_utils.flow import gradient_flow
 from dmf_utils.progress import progress_bar
@@ -63,6 +59,7 @@ _UNUSED = {
     "min_nuclear_norm": _ONLY_FOR_RUNS,
     "truth": _ONLY_FOR_RUNS,
 }
+_GAP = 1e-6  # relative duality gap at which the convex problem counts as solved
 _CHUNK = 8  # runs; fixed, so that neither keys nor results depend on the number of workers
 _MEASURED = ("status", "loss", "error", "nuclear_norm", "effective_rank", "time", "gap")
 _COUNTED = ("n_gradients", "seconds")
@@ -134,7 +131,9 @@ def sweep(
     with progress_bar(label, len(complete), progress) as bar:
         missing = []
         for chunk in chunks:
-            found = None if folder is None else _read(folder, [complete[i] for i in chunk])
+            found = (
+                None if folder is None else chunk_store.read(folder, [complete[i] for i in chunk])
+            )
             if found is None:
                 missing.append(chunk)
             else:
@@ -142,7 +141,7 @@ def sweep(
         bar.update_to(len(rows))
         for chunk, found in _compute(complete, missing, workers, executor):
             if folder is not None:
-                _write(folder, [complete[i] for i in chunk], found)
+                chunk_store.write(folder, [complete[i] for i in chunk], found)
             rows.update(zip(chunk, found, strict=True))
             bar.update_to(len(rows))
     table = pd.DataFrame(
@@ -330,65 +329,6 @@ def _row(problem: Any, W: torch.Tensor, status: str) -> dict[str, Any]:
 def _convex_row(problem: Any) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        found = convex.min_nuclear_norm(problem)
-    status = "reached" if found.converged else "step limit"
+        found = convex.min_nuclear_norm(problem, tolerance=_GAP)
+    status = "reached" if found.gap <= _GAP else "step limit"
     return _row(problem, found.matrix, status) | {"gap": found.gap, "seconds": found.seconds}
-
-
-@cache
-def _source_hash() -> str:
-    """Hash of the source that decides the numbers, and of the libraries beneath it."""
-    digest = hashlib.sha256(f"torch {torch.__version__} numpy {np.__version__}".encode())
-    names = (
-        "norms squared_loss completion sensing problems factorization steppers runs flow descent "
-        "convex trajectory sweep"
-    )
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        if path.stem in names.split():
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _key(runs: list[dict[str, Any]]) -> str:
-    text = json.dumps([runs, _source_hash()], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _digest(table: pd.DataFrame) -> str:
-    return hashlib.sha256(table.to_json(double_precision=15).encode()).hexdigest()
-
-
-def _write(folder: Path, runs: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
-    """Store a chunk whole: written beside its place, then renamed, so no reader sees a part."""
-    key = _key(runs)
-    frame = pd.DataFrame(rows)
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    about = {"key": key, "digest": _digest(table.to_pandas()), "runs": json.dumps(runs)}
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **about})
-    beside = folder / f"{key}.{os.getpid()}.part"
-    pq.write_table(table, beside)
-    beside.replace(folder / f"{key}.parquet")
-
-
-def _read(folder: Path, runs: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
-    """The stored rows of a chunk; None if there are none, or, with a warning, damaged ones."""
-    key = _key(runs)
-    path = folder / f"{key}.parquet"
-    if not path.exists():
-        return None
-    try:
-        table = pq.read_table(path)
-        about = table.schema.metadata or {}
-        frame = table.to_pandas()
-        whole = about.get(b"key") == key.encode() and len(frame) == len(runs)
-        if whole and about.get(b"digest") == _digest(frame).encode():
-            return frame.to_dict("records")
-        reason = "its contents do not match their checksum"
-    except (OSError, pa.ArrowException, ValueError) as error:
-        reason = str(error).splitlines()[0]
-    warnings.warn(
-        f"{path} is damaged ({reason}); its {len(runs)} runs are computed again",
-        RuntimeWarning,
-        stacklevel=3,
-    )
-    return None

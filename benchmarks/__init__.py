@@ -1,0 +1,1 @@
+"""What the speeds in README.md come from: ``python -m benchmarks``."""

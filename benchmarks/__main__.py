@@ -1,0 +1,26 @@
+"""Measure and print; some minutes on two cores. ``--short`` leaves out the authors' grid."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+
+import torch
+
+from benchmarks import scaling, speed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--short", action="store_true", help="leave out the authors' grid")
+    short = parser.parse_args().short
+    print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}")
+    torch.set_num_threads(1)  # as in a worker process; the authors' loop is fastest so as well
+    speed.one_run()
+    speed.whole_grid(with_authors=not short)
+    scaling.peak_fraction()
+    scaling.growth()
+
+
+if __name__ == "__main__":
+    main()

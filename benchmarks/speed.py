@@ -1,0 +1,107 @@
+"""Gradient flow beside the authors' loop: one run, and the grid of Figure 1."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import threading
+import time
+from itertools import product
+
+import psutil
+import torch
+
+from benchmarks.authors import train
+from dmf_utils import MatrixCompletion, gaussian, gradient_flow
+from dmf_utils.sweep import grid, sweep
+
+SHAPE, RANK, SEED = (100, 100), 5, 0
+DEPTHS, NORMS, COUNTS = [2, 3, 4], [1e-2, 1e-3, 1e-4, 1e-5], [2000, 5000]
+
+
+def one_run() -> None:
+    """Depth 3, 2000 observed entries, start 1e-2, to loss 1e-6; three pairs, in turn."""
+    print("\nOne run: depth 3, n = 100, m = 2000, start 1e-2, to loss 1e-6 (one thread)")
+    ratios = []
+    for seed in range(SEED, SEED + 3):
+        problem = MatrixCompletion.random(SHAPE, RANK, 2000, seed)
+        start = gaussian(norm=1e-2, seed=seed)
+        flow = gradient_flow(problem, 3, start)
+        loop = train(problem, start.factors(SHAPE, 3))
+        exact = gradient_flow(problem, 3, start, method="dormand-prince", tolerance=1e-12)
+        size = torch.linalg.matrix_norm(exact.product)
+        away = [
+            float(torch.linalg.matrix_norm(r.product - exact.product) / size) for r in (flow, loop)
+        ]
+        ratios.append(loop.seconds / flow.seconds)
+        print(
+            f"  instance {seed}: flow {flow.n_gradients} gradients, {flow.seconds:.3f} s, "
+            f"{away[0]:.1e} from the reference; authors' loop {loop.n_steps} steps, "
+            f"{loop.seconds:.2f} s, {away[1]:.1e}; reference {exact.n_gradients} gradients; "
+            f"ratio {ratios[-1]:.1f}"
+        )
+    print(f"  median ratio of wall times: {statistics.median(ratios):.1f}")
+
+
+def whole_grid(with_authors: bool) -> None:
+    """Every depth, start and number of observations of one instance, in worker processes."""
+    workers = os.cpu_count() or 1
+    runs = grid(method="flow", depth=DEPTHS, norm=NORMS, n_observed=COUNTS, rank=RANK, seed=SEED)
+    print(f"\nFigure 1's grid: {len(runs)} runs in {workers} processes")
+    with _PeakMemory() as memory:
+        begin = time.perf_counter()
+        table = sweep(runs, workers=workers, progress=False)
+        seconds = time.perf_counter() - begin
+    each = seconds / len(runs)
+    print(
+        f"  flow: {seconds:.1f} s in all with the start of the processes, {each:.3f} s a run; "
+        f"{table.n_gradients.mean():.0f} gradients a run; "
+        f"{table.seconds.mean():.3f} s a run and core"
+    )
+    print(f"  peak memory of all processes together: {memory.peak / 2**20:.0f} MiB")
+    if not with_authors:
+        return
+    spent = {}
+    for depth, norm, count in product(DEPTHS, (NORMS[0], NORMS[-1]), COUNTS):
+        problem = MatrixCompletion.random(SHAPE, RANK, count, SEED)
+        loop = train(problem, gaussian(norm, SEED).factors(SHAPE, depth))
+        spent[depth, norm, count] = loop.seconds
+        print(
+            f"  authors' loop, depth {depth}, m = {count}, start {norm:g}: {loop.n_steps} steps, "
+            f"{loop.seconds:.1f} s, loss {loop.loss:.1e}",
+            flush=True,
+        )
+    mean = statistics.mean(spent.values())
+    print(
+        f"  authors' loop: {mean:.1f} s a run, the mean of {len(spent)} measured runs (largest and "
+        "smallest start; the two starts between are taken to cost as much: extrapolated)"
+    )
+    print(
+        f"  ratio a run, flow on {workers} cores, their loop one run at a time: {mean / each:.0f}"
+    )
+    print(f"  ratio a run and core: {mean / table.seconds.mean():.0f}")
+
+
+class _PeakMemory:
+    """Largest resident memory of this process and its children together, sampled."""
+
+    def __enter__(self) -> _PeakMemory:
+        self.peak, self._over = 0, threading.Event()
+        self._watch = threading.Thread(target=self._sample)
+        self._watch.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._watch.join()
+
+    def _sample(self) -> None:
+        me = psutil.Process()
+        while not self._over.wait(0.1):
+            total = 0
+            for process in (me, *me.children(recursive=True)):
+                try:
+                    total += process.memory_info().rss
+                except psutil.NoSuchProcess:
+                    continue
+            self.peak = max(self.peak, total)
