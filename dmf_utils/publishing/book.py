@@ -11,7 +11,7 @@ from typing import Any
 import nbformat
 
 from dmf_utils.claims import Claim, load
-from dmf_utils.publishing import ledger, ledger_page, pages, parameters, runs, site
+from dmf_utils.publishing import figures, ledger, ledger_page, pages, parameters, runs, site
 from dmf_utils.publishing.progress import Progress
 from dmf_utils.publishing.project import InputError, Project
 
@@ -159,6 +159,7 @@ def _build_pages(
 ) -> None:
     done = {name: run for name in chapters if (run := runs.last_run(project, name))}
     pages.assemble(project, done, known, claims)
+    figures.write(project.executed, project.build / "figures")
     if site.is_current(project):
         progress.say("pages unchanged")
         return

@@ -1,0 +1,44 @@
+"""The pictures of the book as files, for slides and for the README."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+__all__ = ["write"]
+
+
+def write(pages: Path, folder: Path) -> list[Path]:
+    """Write every captioned figure of the executed chapters to ``folder/<name>.png``.
+
+    Parameters
+    ----------
+    pages
+        Folder of the executed notebooks.
+    folder
+        Where the pictures go; made if missing.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for path in sorted(pages.glob("*.ipynb")):
+        for cell in nbformat.read(path, as_version=4).cells:
+            name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
+            picture = _picture(cell)
+            if name and picture:
+                target = folder / f"{name}.png"
+                target.write_bytes(base64.b64decode(picture))
+                written.append(target)
+    return written
+
+
+def _picture(cell: NotebookNode) -> str | None:
+    found = (output.get("data", {}).get("image/png") for output in cell.get("outputs", []))
+    return next((picture for picture in found if picture), None)
