@@ -92,6 +92,8 @@ def min_nuclear_norm(
     TypeError, ValueError
         For anything but one problem, measurements that no matrix fits, an unknown method, or a
         tolerance that is not positive.
+    RuntimeError
+        If Clarabel or SCS returns nothing at all.
 
     Notes
     -----

@@ -150,6 +150,13 @@ def test_paper_size(name: str, n_observed: int, recovered: bool) -> None:
         assert found.nuclear_norm < 0.99 * truth
 
 
+def test_solution_settles_however_loose_the_tolerance() -> None:
+    problem = PROBLEMS["completion, square, not recovered"]
+    loose, tight = (min_nuclear_norm(problem, tolerance=t) for t in (0.9, 1e-12))
+    distance = torch.linalg.matrix_norm(loose.matrix - tight.matrix)
+    assert distance <= 1e-5 * torch.linalg.matrix_norm(tight.matrix)
+
+
 def test_diagonal_observed_gives_its_sum() -> None:
     # The trace bounds the nuclear norm from below, with the identity as certificate.
     d = torch.tensor([3.0, 1.0, 0.5, 2.0], dtype=torch.float64)
