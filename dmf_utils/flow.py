@@ -24,6 +24,7 @@ from dmf_utils.steppers import (
     chebyshev_stages,
     chebyshev_step,
     dormand_prince_step,
+    longest_chebyshev_step,
     spectral_radius,
 )
 from dmf_utils.trajectory import Record, Recorder, Status, Trajectory, warn_unless_reached
@@ -263,7 +264,9 @@ class _Batch:
                 )
                 run.curvature, run.curvature_age = 1.1 * seen, 0  # seen from below
                 run.n_gradients += n
-            stages[b] = chebyshev_stages(run.step, run.curvature)
+            run.step = min(run.step, longest_chebyshev_step(run.curvature))
+            h = min(run.step, self.aim.end_time - run.time)
+            stages[b] = chebyshev_stages(h, run.curvature)
         return stages
 
     def _settle(self, b: int, step: Step, i: int, h: float, error: float, move: float) -> None:
@@ -298,7 +301,10 @@ class _Batch:
         if run.n_steps >= self.aim.max_steps:
             return self._finish(b, Status.step_limit, state)
         self.states[b], self.gradients[b] = state, step.gradients[i]
-        run.still_steps = run.still_steps + 1 if move < 1e-13 else 0
+        # Rounding alone moves by more the more stages there are; and as these steps are the longer
+        # ones, fewer of them show that nothing else moves.
+        is_still = move < 1e-13 * max(1.0, 0.1 * step.evaluations[i])
+        run.still_steps = run.still_steps + (5 if run.is_stiff else 1) if is_still else 0
         if run.still_steps >= 50:
             return self._stand_still(b)
         run.step = h

@@ -183,6 +183,14 @@ def _chebyshev_coefficients(s: int) -> list[tuple[float, ...]]:
     return weights
 
 
+MAX_STAGES = 250  # beyond it a run at rest would make ever longer steps of ever more stages
+
+
+def longest_chebyshev_step(curvature: float) -> float:
+    """The step that is stable at this largest curvature with as many stages as are allowed."""
+    return (MAX_STAGES**2 - 1) / (1.54 * max(curvature, 1e-300))
+
+
 def chebyshev_stages(h: float, curvature: float) -> int:
     """The least number of stages with which a step `h` is stable at this largest curvature."""
     return max(2, math.ceil(math.sqrt(1 + 1.54 * h * curvature)))

@@ -157,7 +157,8 @@ class Recorder:
                 leading_singular_values(product, self.record.singular_values)
             )
         for name, measure in self.record.measures.items():
-            self.measured[name].append(torch.as_tensor(measure(product)))
+            # Copied: at depth 1 the product matrix is the state itself, which the run overwrites.
+            self.measured[name].append(torch.as_tensor(measure(product)).clone())
         if self.record.factors:
             self.factors.append([W.clone() for W in factors])
 

@@ -51,15 +51,17 @@ def amplitude(depth: int, start: float, goal: float, rate: float) -> Callable[[f
         return lambda t: goal / (1 + (goal / start - 1) * math.exp(-2 * goal * rate * t))
     assert depth == 4
 
-    def time_at(s: float) -> float:  # with u = √s: dt = du / (2 u² (goal - u²))
-        u, root = math.sqrt(s), math.sqrt(goal)
-        return (math.atanh(u / root) / root**3 - 1 / (goal * u)) / (2 * rate)
+    # With √s = √goal · v: dt = dv / (2 goal^(3/2) v² (1 - v²)). The unknown is q = ln(1 - v).
+    def time_at(q: float) -> float:
+        v = -math.expm1(q)
+        return ((math.log1p(v) - q) / 2 - 1 / v) / (2 * goal**1.5 * rate)
+
+    first = math.log1p(-math.sqrt(start / goal))
 
     def solved(t: float) -> float:
-        if t == 0:
-            return start
-        aim = time_at(start) + t
-        return brentq(lambda s: time_at(s) - aim, start, goal * (1 - 1e-15), xtol=1e-15)
+        aim = time_at(first) + t
+        q = brentq(lambda q: time_at(q) - aim, -700.0, first, xtol=1e-14) if t > 0 else first
+        return goal * math.expm1(q) ** 2
 
     return solved
 
