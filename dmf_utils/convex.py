@@ -100,11 +100,12 @@ def min_nuclear_norm(
     A library is preferred where it does the work as well. At the paper's size both SCS and
     Douglas–Rachford close the gap to 1e-8. For completion SCS was seen to need 475 to 575
     iterations at m = 2000 and 175 at m = 5000, each of which decomposes a symmetric matrix of 200
-    rows; Douglas–Rachford 320, and 60 to 80, with one of 100 rows: a fifth to a tenth of the work.
-    For sensing the semidefinite program was seen to take 6.8 GB at m = 2000 and 14.3 GB at
-    m = 5000, Douglas–Rachford 0.6 and 1.2 GiB (480 and 60 iterations). Clarabel factorizes too
-    large a matrix there, and at small sizes can stop at gaps of 1e-7 to 1e-6 where a low rank is
-    recovered. So one method serves all sizes, and the other two check it where they can.
+    rows; Douglas–Rachford 320 to 380, and 60 to 80, with one of 100 rows. Nearest the recovery
+    threshold, at m = 2400, both need about 1000. For sensing the semidefinite program was seen to
+    take 6.8 GB at m = 2000 and 14.3 GB at m = 5000, Douglas–Rachford 0.6 and 1.2 GiB (480 and 60
+    iterations). Clarabel factorizes too large a matrix there, and at small sizes can stop at gaps
+    of 1e-7 to 1e-6 where a low rank is recovered. So one method serves all sizes, and the other two
+    check it where they can.
 
     References
     ----------
