@@ -544,7 +544,7 @@ def test_on_the_graphics_card():
 
 def test_device_is_honoured():
     # The device "meta" has shapes and no numbers: that it is refused shows that it was used.
-    with pytest.raises((NotImplementedError, RuntimeError), match="meta|Meta"):
+    with pytest.raises((NotImplementedError, RuntimeError), match=r"meta|Meta"):
         gradient_flow(completion(), 3, gaussian(0.1, 0), 1e-4, device="meta")
 
 
