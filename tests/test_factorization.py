@@ -169,6 +169,12 @@ def test_balanced_factors_through_a_narrow_layer():
         pytest.raises(ValueError, match="hidden = 1 is below the rank 2 of W; use a larger one"),
     ):
         balanced_factors(W, 3, hidden=1)
+    # A small singular value is no rounding.
+    with (
+        pytest.warns(UserWarning, match="hidden = 1"),
+        pytest.raises(ValueError, match="hidden = 1 is below the rank 2 of W; use a larger one"),
+    ):
+        balanced_factors(torch.diag(torch.tensor([1.0, 1e-12])), 3, hidden=1)
 
 
 def test_balanced_factors_do_not_share_memory():
