@@ -63,14 +63,17 @@ def unobserved_entry_bound(loss: Any) -> Tensor:
 
     .. math::
         |w_{11}| > \frac{(1 - e)^{3/2}}{\sqrt e}, \qquad e = \frac{\sqrt{1 + 8 \ell} - 1}{2},
+        \qquad \ell \le 3/8,
 
-    about :math:`1 / \sqrt{2 \ell}` for small loss. The bound is sharp: it is the infimum of
-    :math:`w_{12} w_{21} / |w_{22}|` over all observed entries with this loss.
+    about :math:`1 / \sqrt{2 \ell}` for small loss, and :math:`\sqrt{1 - 2 \ell}` for larger ones.
+    The bound is sharp: it is the infimum of :math:`w_{12} w_{21} / |w_{22}|` over all observed
+    entries with this loss, taken where both misses are equal up to 3/8, and beyond where they are
+    not.
 
     Parameters
     ----------
     loss : (T,) vector or number
-        Between 0 and 1, both excluded.
+        Between 0 and 1/2, both excluded.
 
     Returns
     -------
@@ -80,18 +83,22 @@ def unobserved_entry_bound(loss: Any) -> Tensor:
     Raises
     ------
     ValueError
-        If a loss is not between 0 and 1; from 1 on, the free entry can be zero.
+        If a loss is not between 0 and 1/2; from there on, the free entry can be zero.
 
     References
     ----------
     Razin and Cohen (2020) show divergence; the sharp form is ours.
     """
     loss = _checks.real_tensor(loss, "loss")
-    if torch.any((loss <= 0) | (loss >= 1)):
-        raise ValueError("loss must be above 0 and below 1: from 1 on, the free entry can be zero")
+    if torch.any((loss <= 0) | (loss >= 0.5)):
+        raise ValueError(
+            f"loss must be above 0 and below 1/2, got {loss.tolist()}: from 1/2 on, the free entry "
+            "can be zero"
+        )
     # (sqrt(1 + 8 loss) - 1) / 2 without cancellation
     e = 4 * loss / (torch.sqrt(1 + 8 * loss) + 1)
-    return (1 - e) ** 1.5 / torch.sqrt(e)
+    equal_misses = (1 - e).clamp_min(0) ** 1.5 / torch.sqrt(e)
+    return torch.where(loss <= 0.375, equal_misses, torch.sqrt(1 - 2 * loss))
 
 
 def unobserved_entry_growth(times: Any, depth: int) -> Tensor:
@@ -256,7 +263,8 @@ def two_by_two_flow(
         )
         if solution.status < 0:
             raise RuntimeError(f"the flow could not be followed: {solution.message}")
-        found = solution.y.T
+        # scipy gives lists, not arrays, for a phase in which no time was asked for.
+        found = np.reshape(solution.y, (len(coordinates), -1)).T
         rows += [_coordinates(x.reshape(2, 2), sign) for x in found] if in_entries else list(found)
         if solution.status == 0:
             break

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from reference_flow import product_flow
@@ -159,7 +160,28 @@ def test_gradient_is_that_of_the_loss():
     close(two_by_two_gradient(W.detach()), torch.autograd.grad(loss, W)[0], 1e-15)
 
 
-@pytest.mark.parametrize("loss", [1e-8, 1e-3, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize("loss", [1e-3, 0.1, 0.374, 0.376, 0.45, 0.49])
+def test_bound_is_the_infimum_over_all_observed_entries(loss):
+    """Positive determinant forces |w11| > w12 w21 / |w22|; search all misses with this loss."""
+    polar = np.linspace(1e-4, math.pi / 2, 2001)[:, None]  # the share of w22 in the loss
+    around = np.linspace(0, 2 * math.pi, 2001)[None]
+    size = math.sqrt(2 * loss)
+    first = 1 - size * np.cos(polar) * np.cos(around)
+    second = 1 - size * np.cos(polar) * np.sin(around)
+    entry = (first * second / (size * np.sin(polar)))[first * second > 0]
+    bound = float(unobserved_entry_bound(loss))
+    assert entry.min() >= bound * (1 - 1e-12)
+    assert entry.min() == pytest.approx(bound, rel=2e-3)
+
+
+def test_flow_with_no_asked_time_between_two_changes_of_coordinates():
+    start = [[-0.022, -0.042], [-0.007, 0.02]]  # its singular values part and meet before t = 1e3
+    sparse = two_by_two_flow(start, 3, [0.0, 1e3, 1e6])
+    dense = two_by_two_flow(start, 3, [0.0, 10.0, 30.0, 60.0, 100.0, 300.0, 1e3, 1e6])
+    close(sparse.unobserved_entry[-2:], dense.unobserved_entry[-2:], 1e-8)
+
+
+@pytest.mark.parametrize("loss", [1e-8, 1e-3, 0.1, 0.37])
 def test_bound_is_sharp(loss):
     """Minimize |w11| = w12 w21 / w22 at det = 0 over the observed entries with this loss."""
 
