@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import uuid
 import warnings
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -29,12 +27,14 @@ def write(folder: Path, runs: Rows, rows: Rows) -> None:
     two sweeps that write the same chunk the last one wins with the same contents.
     """
     key = _key(runs)
-    table = pa.Table.from_pandas(pd.DataFrame(rows), preserve_index=False)
-    about = {"key": key, "digest": _digest(table.to_pandas()), "runs": json.dumps(runs)}
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **about})
-    beside = folder / f"{key}.{os.getpid()}.part"
-    pq.write_table(table, beside)
-    beside.replace(folder / f"{key}.parquet")
+    about = {"key": key, "digest": _digest(rows), "runs": json.dumps(runs)}
+    table = pa.Table.from_pylist(rows).replace_schema_metadata(about)
+    beside = folder / f"{key}.{uuid.uuid4().hex}.part"
+    try:
+        pq.write_table(table, beside)
+        beside.replace(folder / f"{key}.parquet")
+    finally:  # also when interrupted
+        beside.unlink(missing_ok=True)
 
 
 def read(folder: Path, runs: Rows) -> Rows | None:
@@ -52,13 +52,13 @@ def read(folder: Path, runs: Rows) -> Rows | None:
     try:
         table = pq.read_table(path)
         about = table.schema.metadata or {}
-        frame = table.to_pandas()
-        whole = about.get(b"key") == key.encode() and len(frame) == len(runs)
-        if whole and about.get(b"digest") == _digest(frame).encode():
-            return frame.to_dict("records")
+        rows = table.to_pylist()
+        whole = about.get(b"key") == key.encode() and len(rows) == len(runs)
+        if whole and about.get(b"digest") == _digest(rows).encode():
+            return rows
         reason = "its contents do not match their checksum"
-    except (OSError, pa.ArrowException, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # what a damaged file makes a reader raise is anyone's guess
+        reason = (str(error) or type(error).__name__).splitlines()[0]
     warnings.warn(
         f"{path} is damaged ({reason}); its {len(runs)} runs are computed again",
         RuntimeWarning,
@@ -68,19 +68,23 @@ def read(folder: Path, runs: Rows) -> Rows | None:
 
 
 def _key(runs: Rows) -> str:
-    text = json.dumps([runs, _source_hash()], sort_keys=True)
+    text = json.dumps([runs, _SOURCE], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _digest(frame: pd.DataFrame) -> str:
-    return hashlib.sha256(frame.to_json(double_precision=15).encode()).hexdigest()
+def _digest(rows: Rows) -> str:
+    """Checksum of the values, to the last bit: JSON holds the shortest digits that give it back."""
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-@cache
-def _source_hash() -> str:
+def _source_hash(folder: Path) -> str:
     """Hash of the source that decides the numbers, and of the libraries beneath it."""
     digest = hashlib.sha256(f"torch {torch.__version__} numpy {np.__version__}".encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(folder.glob("*.py")):
         if path.stem not in _WITHOUT_NUMBERS:
             digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+# Of the source as imported: a session whose files change afterwards goes on with what it loaded.
+_SOURCE = _source_hash(Path(__file__).parent)

@@ -9,12 +9,15 @@ worker and stored as one file, so a sweep that was stopped goes on where it was.
 from __future__ import annotations
 
 import itertools
+import math
 import multiprocessing
 import os
+import signal
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
-from functools import cache
+from contextlib import closing, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ import threadpoolctl
 import torch
 
 from dmf_utils import chunk_store, convex, factorization, norms, problems
+from dmf_utils._checks import whole_number
 from dmf_utils.descent import gradient_descent
 from dmf_utils.flow import gradient_flow
 from dmf_utils.progress import progress_bar
@@ -59,10 +63,20 @@ _UNUSED = {
     "min_nuclear_norm": _ONLY_FOR_RUNS,
     "truth": _ONLY_FOR_RUNS,
 }
+_ACCEPTED: dict[type, tuple[type, ...]] = {
+    int: (int, np.integer),
+    float: (int, float, np.integer, np.floating),
+    str: (str,),
+}
 _GAP = 1e-6  # relative duality gap at which the convex problem counts as solved
 _CHUNK = 8  # runs; fixed, so that neither keys nor results depend on the number of workers
 _MEASURED = ("status", "loss", "error", "nuclear_norm", "effective_rank", "time", "gap")
 _COUNTED = ("n_gradients", "seconds")
+_FLOATS = dict.fromkeys(
+    [name for name, value in DEFAULTS.items() if type(value) is float]
+    + [name for name in (*_MEASURED, "seconds") if name != "status"],
+    float,
+)
 
 
 def grid(**axes: object) -> list[dict[str, Any]]:
@@ -71,14 +85,15 @@ def grid(**axes: object) -> list[dict[str, Any]]:
     Parameters
     ----------
     **axes
-        For each parameter of a run a value, or a list of values.
+        For each parameter of a run a value, or a list or an array of values.
 
     Returns
     -------
     list of dict
         One run each; lists of several calls can be added.
     """
-    lists = [list(v) if isinstance(v, (list, tuple, range)) else [v] for v in axes.values()]
+    several = (list, tuple, range, np.ndarray)
+    lists = [list(v) if isinstance(v, several) else [v] for v in axes.values()]
     return [dict(zip(axes, values, strict=True)) for values in itertools.product(*lists)]
 
 
@@ -121,7 +136,14 @@ def sweep(
     ------
     ValueError, TypeError
         For an unknown parameter or a value that does not fit, before any run is made.
+
+    Warns
+    -----
+    RuntimeWarning
+        Once, if runs ended otherwise than asked; and for each damaged file of the cache.
     """
+    if workers is not None:
+        workers = whole_number(workers, "workers", 1)
     complete = [_complete(run, at) for at, run in enumerate(runs)]
     chunks = _chunks(complete)
     folder = None if cache is None else Path(cache)
@@ -139,15 +161,21 @@ def sweep(
             else:
                 rows.update(zip(chunk, found, strict=True))
         bar.update_to(len(rows))
-        for chunk, found in _compute(complete, missing, workers, executor):
-            if folder is not None:
-                chunk_store.write(folder, [complete[i] for i in chunk], found)
-            rows.update(zip(chunk, found, strict=True))
-            bar.update_to(len(rows))
+        # Closed at once when interrupted, not when the traceback is forgotten. And here, not where
+        # a chunk is computed, because threads share their filters of warnings.
+        with (
+            closing(_compute(complete, missing, workers, executor)) as computed,
+            _without_warnings(),
+        ):
+            for chunk, found in computed:
+                if folder is not None:
+                    chunk_store.write(folder, [complete[i] for i in chunk], found)
+                rows.update(zip(chunk, found, strict=True))
+                bar.update_to(len(rows))
     table = pd.DataFrame(
         [complete[i] | rows[i] for i in range(len(complete))],
         columns=[*DEFAULTS, *_MEASURED, *_COUNTED],
-    )
+    ).astype(_FLOATS)  # also where a column is empty
     unfinished = table[table.status != "reached"]
     if len(unfinished):
         warnings.warn(
@@ -162,21 +190,18 @@ def sweep(
 def project_cache() -> Path:
     """Folder of the book's own sweeps: that of ``DMF_CACHE``, else ``_build/cache``."""
     default = Path(__file__).resolve().parents[1] / "_build" / "cache"
-    return Path(os.environ.get("DMF_CACHE", default))
+    return Path(os.environ.get("DMF_CACHE") or default)
 
 
 def _complete(run: Mapping[str, Any], at: int) -> dict[str, Any]:
     """The run with all its parameters, checked; None where the method does not use one."""
+    if not isinstance(run, Mapping):
+        raise TypeError(f"run {at} must be a mapping of parameters, got {run!r}; see `grid`")
     for name, value in run.items():
         if name not in DEFAULTS:
             raise ValueError(f"run {at}: unknown parameter {name!r}; known are {list(DEFAULTS)}")
         kind = type(DEFAULTS[name])
-        fits = isinstance(value, (int, float, np.number)) if kind is float else True
-        if kind is int:
-            fits = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        if kind is str:
-            fits = isinstance(value, str)
-        if not fits:
+        if isinstance(value, bool) or not isinstance(value, _ACCEPTED[kind]):
             raise TypeError(f"run {at}: {name} must be of type {kind.__name__}, got {value!r}")
     whole = {name: type(default)(run.get(name, default)) for name, default in DEFAULTS.items()}
     choices = {
@@ -190,8 +215,10 @@ def _complete(run: Mapping[str, Any], at: int) -> dict[str, Any]:
             raise ValueError(f"run {at}: {name} must be one of {allowed}, got {whole[name]!r}")
     positive = ("rows", "columns", "n_observed", "depth", "norm", "until_loss", "tolerance")
     for name in (*positive, "learning_rate", "max_steps"):
-        if not whole[name] > 0:
-            raise ValueError(f"run {at}: {name} must be positive, got {whole[name]!r}")
+        if not 0 < whole[name] < math.inf:
+            raise ValueError(f"run {at}: {name} must be positive and finite, got {whole[name]!r}")
+    if whole["seed"] < 0:
+        raise ValueError(f"run {at}: seed must be at least 0, got {whole['seed']!r}")
     smaller = min(whole["rows"], whole["columns"])
     if not 0 <= whole["rank"] <= smaller:
         raise ValueError(f"run {at}: rank must be in 0…{smaller}, got {whole['rank']!r}")
@@ -222,7 +249,7 @@ def _compute(
     chunks: list[list[int]],
     workers: int | None,
     executor: Executor | None,
-) -> Iterable[tuple[list[int], list[dict[str, Any]]]]:
+) -> Generator[tuple[list[int], list[dict[str, Any]]], None, None]:
     """Results of the chunks as they become ready."""
     if not chunks:
         return
@@ -237,30 +264,52 @@ def _compute(
         initializer=_start_worker,
     )
     futures: dict[Future, list[int]] = {}
-    try:
-        for chunk in chunks:
-            futures[pool.submit(_run_chunk, [complete[i] for i in chunk])] = chunk
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    finally:  # also when interrupted: what has not begun is dropped, what is done is kept
+
+    def stop() -> None:
         for future in futures:
             future.cancel()
         if executor is None:
             pool.shutdown(wait=True, cancel_futures=True)
+
+    try:
+        for chunk in chunks:
+            futures[pool.submit(_run_chunk, [complete[i] for i in chunk])] = chunk
+        for future in as_completed(list(futures)):
+            found = future.result()
+            yield futures.pop(future), found
+    except (Exception, KeyboardInterrupt):
+        stop()  # what has not begun is dropped, what is done is kept
+        for future, chunk in futures.items():
+            if future.done() and not future.cancelled() and future.exception() is None:
+                yield chunk, future.result()
+        raise
+    finally:
+        stop()
 
 
 def _start_worker() -> None:
     """One thread a process: two that spin on small products cost far more than they give."""
     torch.set_num_threads(1)
     threadpoolctl.threadpool_limits(1)
+    warnings.simplefilter("ignore", RuntimeWarning)  # as `_without_warnings`
+    # Ctrl-C, which a terminal sends to all, ends a worker. As an exception it would end one chunk
+    # only: the pool has already handed out the next ones, and waits for them.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Without those of single runs: the column `status` says it, and one warning for all."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
 
 
 def _run_chunk(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows of runs that share all but seed and norm of the start."""
     first = runs[0]
-    made = [_problem(run) for run in runs]
-    if first["problem"] == "sensing":
-        made = [made[0]] * len(runs)
+    is_shared = first["problem"] == "sensing"  # one instance, see `_chunks`
+    made = [_problem(first)] * len(runs) if is_shared else [_problem(run) for run in runs]
     if first["method"] == "truth":
         return [_row(p, p.ground_truth, "reached") for p in made]
     if first["method"] == "min_nuclear_norm":
@@ -277,18 +326,13 @@ def _run_chunk(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         "max_steps": first["max_steps"],
         "dtype": getattr(torch, first["precision"]),
     }
-    with warnings.catch_warnings():
-        # The table's column `status` says it of every run, and `sweep` warns once for all.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        if first["method"] == "flow":
-            ends = gradient_flow(
-                made, first["depth"], starts, tolerance=first["tolerance"], **asked
-            )
-        else:
-            rate = first["learning_rate"]
-            ends = gradient_descent(
-                made, first["depth"], starts, learning_rate=rate, normalized=True, **asked
-            )
+    if first["method"] == "flow":
+        ends = gradient_flow(made, first["depth"], starts, tolerance=first["tolerance"], **asked)
+    else:
+        rate = first["learning_rate"]
+        ends = gradient_descent(
+            made, first["depth"], starts, learning_rate=rate, normalized=True, **asked
+        )
     return [
         _row(p, end.product, end.status.value)
         | {
@@ -301,7 +345,7 @@ def _run_chunk(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-@cache
+@lru_cache(maxsize=1)  # a chunk's: at the paper's size one takes 0.4 GB
 def _sensing(shape: tuple[int, int], rank: int, count: int, seed: int) -> problems.MatrixSensing:
     return problems.MatrixSensing.random(shape, rank, count, seed)
 
@@ -327,8 +371,6 @@ def _row(problem: Any, W: torch.Tensor, status: str) -> dict[str, Any]:
 
 
 def _convex_row(problem: Any) -> dict[str, Any]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        found = convex.min_nuclear_norm(problem, tolerance=_GAP)
+    found = convex.min_nuclear_norm(problem, tolerance=_GAP)
     status = "reached" if found.gap <= _GAP else "step limit"
     return _row(problem, found.matrix, status) | {"gap": found.gap, "seconds": found.seconds}
