@@ -128,8 +128,9 @@ def spread_lines(
     by: str = "depth",
     marks: dict[object, Mark] | None = None,
     log: str = "xy",
+    points: bool = False,
 ) -> None:
-    """Lines of the median over instances, with a band that holds the middle 80 % of them.
+    """Lines of the median over instances, with a band that holds the middle half.
 
     Parameters
     ----------
@@ -144,19 +145,23 @@ def spread_lines(
         How each of these is drawn, by default as depths.
     log : str
         Which axes are logarithmic: ``"xy"``, ``"x"``, ``"y"`` or ``""``.
+    points : bool
+        Whether to draw every run as a small point, so that none is hidden by the median.
     """
     for value, group in table.groupby(by):
         mark = marks[value] if marks else depth_mark(int(value))
         over = group.groupby(x)[y]
-        middle, low, high = over.median(), over.quantile(0.1), over.quantile(0.9)
+        middle, low, high = over.median(), over.quantile(0.25), over.quantile(0.75)
         ax.fill_between(middle.index, low, high, color=mark.color, alpha=0.18, linewidth=0)
+        if points:
+            ax.plot(group[x], group[y], ".", color=mark.color, alpha=0.5, markersize=3)
         ax.plot(
             middle.index,
             middle,
             color=mark.color,
             marker=mark.marker,
             linestyle=mark.linestyle,
-            label=value if isinstance(value, str) else f"{by} {value}",
+            label=value if isinstance(value, str) else f"{by} {value:g}",
         )
     for axis in log:
         getattr(ax, f"set_{axis}scale")("log")
@@ -167,9 +172,9 @@ def spread_lines(
 
 
 def level(values: Sequence[float] | pd.Series, ax: Axes, label: str, mark: Mark) -> None:
-    """A horizontal line at the median of `values`, with a band that holds the middle 80 %."""
+    """A horizontal line at the median of `values`, with a band that holds the middle half."""
     values = np.asarray(values, dtype=float)
-    low, high = np.quantile(values, [0.1, 0.9])
+    low, high = np.quantile(values, [0.25, 0.75])
     ax.axhspan(low, high, color=mark.color, alpha=0.12, linewidth=0)
     ax.axhline(np.median(values), color=mark.color, linestyle=mark.linestyle, label=label)
 
