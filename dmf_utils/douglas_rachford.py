@@ -23,7 +23,9 @@ __all__ = ["douglas_rachford", "soft_threshold"]
 _RELAXATION = 1.7  # between 1 (none) and 2 (where convergence ends)
 _FIRST_THRESHOLD = 0.025  # in units of the Frobenius norm; balanced below
 _CHECKED_EVERY = 20
-_MEMORY = 10  # differences that the extrapolation keeps
+_MEMORY = 30  # differences that the extrapolation keeps,
+_MEMORY_IN_NUMBERS = 20_000_000  # or as many as this holds
+_REGULARIZATION = 1e-10
 
 
 def soft_threshold(Z: Tensor, threshold: float) -> Tensor:
@@ -45,8 +47,10 @@ class _Extrapolation:
     """Anderson's extrapolation of the iterates, from the last few differences."""
 
     def __init__(self, size: int) -> None:
-        self._points = torch.zeros(_MEMORY, size, dtype=torch.float64)
-        self._residuals = torch.zeros(_MEMORY, size, dtype=torch.float64)
+        length = max(5, min(_MEMORY, _MEMORY_IN_NUMBERS // (2 * size)))
+        self._points = torch.zeros(length, size, dtype=torch.float64)
+        self._residuals = torch.zeros(length, size, dtype=torch.float64)
+        self._gram = torch.zeros(length, length, dtype=torch.float64)
         self.forget()
 
     def forget(self) -> None:
@@ -56,18 +60,20 @@ class _Extrapolation:
     def next(self, Z: Tensor, residual: Tensor) -> Tensor:
         """Where to go from `Z`, whose image under the map is ``Z + residual``."""
         z, f = Z.reshape(-1), residual.reshape(-1)
+        known = min(self._count + (self._last is not None), len(self._points))
         if self._last is not None:
-            at = self._count % _MEMORY
+            at = self._count % len(self._points)
             self._points[at], self._residuals[at] = z - self._last[0], f - self._last[1]
+            products = self._residuals[:known] @ self._residuals[at]
+            self._gram[at, :known] = self._gram[:known, at] = products
             self._count += 1
         self._last = (z, f)
-        known = min(self._count, _MEMORY)
-        gram = self._residuals[:known] @ self._residuals[:known].mT
+        gram = self._gram[:known, :known].clone()
         size = gram.diagonal().sum()
         if known == 0 or size == 0:
             return Z + residual
         # Slightly regularized: the differences become parallel as the iterates converge.
-        gram.diagonal().add_(1e-10 * size)
+        gram.diagonal().add_(_REGULARIZATION * size)
         weights = torch.linalg.solve(gram, self._residuals[:known] @ f)
         step = f - weights @ self._points[:known] - weights @ self._residuals[:known]
         return Z + step.view(Z.shape)

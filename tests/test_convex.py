@@ -19,7 +19,7 @@ from dmf_utils import (
 )
 from dmf_utils.affine import _gram, affine_constraint
 from dmf_utils.convex import MinimumNuclearNorm, min_nuclear_norm
-from dmf_utils.douglas_rachford import soft_threshold
+from dmf_utils.douglas_rachford import _Extrapolation, soft_threshold
 
 Problem = MatrixCompletion | MatrixSensing | FullObservation
 
@@ -148,6 +148,25 @@ def test_paper_size(name: str, n_observed: int, recovered: bool) -> None:
         )
         truth = float(nuclear_norm(problem.ground_truth))
         assert found.nuclear_norm < 0.99 * truth
+
+
+def test_next_to_the_recovery_threshold() -> None:
+    # The hardest place: the certificate is all but tight off the solution's singular vectors.
+    # With a third of the memory of its extrapolation, the method needs 12,060 iterations here.
+    problem = MatrixCompletion.random((100, 100), 5, 2700, 0)
+    found = min_nuclear_norm(problem, max_iterations=3000)
+    check_certificate(problem, found, 1e-8)
+    assert problem.error(found.matrix) < 1e-9
+
+
+def test_extrapolation_cannot_spoil_convergence(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = PROBLEMS["completion, wide"]
+    expected = min_nuclear_norm(problem, tolerance=1e-10).matrix
+    # A hundredfold step is no averaged one: left alone, it diverges.
+    monkeypatch.setattr(_Extrapolation, "next", lambda self, Z, residual: Z + 100 * residual)
+    found = min_nuclear_norm(problem, tolerance=1e-10)
+    check_certificate(problem, found, 1e-10)
+    assert torch.allclose(found.matrix, expected, rtol=0, atol=1e-6)
 
 
 def test_solution_settles_however_loose_the_tolerance() -> None:
