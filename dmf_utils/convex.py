@@ -109,10 +109,9 @@ def min_nuclear_norm(
     ================ ============= ========== ========== =======
 
     Next to the recovery threshold, at 2700, SCS had a gap of 2.9e-6 after 8000 iterations. For
-    sensing, Douglas–Rachford needs 180 iterations and 0.6 GiB at m = 2000, 60 and 1.2 GiB at
-    m = 5000, the measurements included; the semidefinite program holds them anew several times.
-    Clarabel can stop at gaps of 1e-7 to 1e-6 at small sizes, where a low rank is recovered. So one
-    method serves all sizes, and the other two check it where they can.
+    sensing, Douglas–Rachford needed 180 iterations and 0.6 GiB at m = 2000, 60 and 1.2 GiB at
+    m = 5000, the measurements included. Clarabel stopped at a gap of 3.6e-7 on a recovered 20×20
+    matrix. So one method serves all sizes, and the other two check it where they can.
 
     References
     ----------
