@@ -18,7 +18,7 @@ class DeepFactorization(torch.nn.Module):
     def __init__(self, factors: Sequence[Tensor]) -> None:
         super().__init__()
         self.factors = torch.nn.ParameterList(
-            torch.nn.Parameter(W.to(torch.float32)) for W in factors
+            torch.nn.Parameter(W.to(torch.float32, copy=True)) for W in factors
         )
 
     def forward(self) -> Tensor:
