@@ -70,6 +70,9 @@ class Claim:
         The accepted verdict: a build whose verdict is worse fails.
     chapter
         The chapter that measures it, by file name without ending.
+    needs
+        What a build may lack, such as data that cannot be passed on; empty if nothing. Without it
+        the row is not run, and the build does not fail for that.
     """
 
     id: str
@@ -81,6 +84,7 @@ class Claim:
     verdict: Verdict
     chapter: str
     partly: Rule | None = None
+    needs: str = ""
 
 
 def _find_ledger() -> Path:
@@ -136,9 +140,10 @@ def _claim(row: Any, where: str) -> Claim:
         where = f"{where} ({row['id']})"
     if missing := [field for field in _REQUIRED if field not in row]:
         raise ValueError(f"{where}: the field {missing[0]!r} is missing")
-    if unknown := sorted(map(str, set(row) - {*_REQUIRED, "partly"})):
+    if unknown := sorted(map(str, set(row) - {*_REQUIRED, "partly", "needs"})):
         raise ValueError(f"{where}: unknown field {unknown[0]!r}; take it out")
-    for field in ("id", "group", "paper", "statement", "expected", "chapter"):
+    texts = ("id", "group", "paper", "statement", "expected", "chapter", "needs")
+    for field in [field for field in texts if field in row]:
         if not isinstance(row[field], str) or not row[field].strip():
             raise ValueError(f"{where}: {field} is {row[field]!r}, must be text (quote numbers)")
     if not _IDENTIFIER.fullmatch(row["id"]):
@@ -155,6 +160,7 @@ def _claim(row: Any, where: str) -> Claim:
         verdict=Verdict(row["verdict"]),
         chapter=row["chapter"],
         partly=None if partly is None else parse_rule(partly, f"{where}: partly"),
+        needs=row.get("needs", ""),
     )
 
 

@@ -96,8 +96,11 @@ def worse(rows: list[dict[str, Any]], claims: dict[str, Claim]) -> list[str]:
     """One line for each row whose verdict is worse than the ledger accepts."""
     lines = []
     for row in rows:
-        accepted = claims[row["id"]].verdict if row["id"] in claims else Verdict.NOT_RUN
-        if Verdict(row["verdict"]).is_worse_than(accepted):
+        claim, verdict = claims.get(row["id"]), Verdict(row["verdict"])
+        if claim is None or (claim.needs and verdict is Verdict.NOT_RUN):
+            continue
+        accepted = claim.verdict
+        if verdict.is_worse_than(accepted):
             lines.append(
                 f"{row['id']}: {row['verdict']}, accepted is {accepted} "
                 f"(paper {row['expected']}; measured {row['measured']}; rule {row['rule']})"
