@@ -140,6 +140,13 @@ def test_no_flipped_bit_changes_a_number(tmp_path, stored):
     assert n_told > 50
 
 
+def test_text_that_is_no_text_any_more_is_told(tmp_path, stored):
+    whole = bytearray(stored.read_bytes())
+    whole[whole.index(b"diverged")] ^= 0x80  # not UTF-8
+    stored.write_bytes(whole)
+    assert str(stored) in read_damaged(tmp_path)
+
+
 @pytest.mark.parametrize("column", ["error", "seconds", "n_gradients"])
 def test_the_last_bit_of_a_number_is_guarded(tmp_path, stored, column):
     table = pq.read_table(stored)
