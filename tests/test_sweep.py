@@ -212,6 +212,14 @@ def test_comparison_rows_are_direct_calls(expected):
     check_truth(truth, problem)
 
 
+def test_the_gap_is_that_of_the_certificate():
+    run = SMALL | {"method": "min_nuclear_norm", "n_observed": 15, "seed": 2}
+    (row,) = here([run]).to_dict("records")
+    problem = MatrixCompletion.random((6, 5), 1, 15, seed=2)
+    assert row["gap"] > 1e-10  # not rounding
+    check_least(row, problem)
+
+
 def test_numpy_scalars_are_the_numbers_they_hold(expected):
     def as_numpy(value):
         kinds = {int: np.int64, float: np.float64, str: np.str_}
