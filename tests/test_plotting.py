@@ -133,6 +133,21 @@ def test_the_style_stays_within_the_figure(interactive):
     assert dict(mpl.rcParams) == before
 
 
+def test_a_session_that_its_first_figure_makes_interactive_stays_so(monkeypatch):
+    import matplotlib.pyplot as plt
+
+    figure = plt.figure
+
+    def first(**options):  # as a notebook's
+        mpl.interactive(True)
+        return figure(**options)
+
+    with mpl.rc_context({"interactive": False}):
+        monkeypatch.setattr(plt, "figure", first)
+        plotting.panels()
+        assert mpl.is_interactive()
+
+
 # --- lines and bands ------------------------------------------------------------------------------
 
 

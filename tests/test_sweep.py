@@ -478,11 +478,13 @@ def test_a_chunk_that_cannot_be_stored_stops_the_others(tmp_path, monkeypatch):
         assert sum(future.cancelled() for future in submitted) >= 1
 
 
-# The chunk of depth 3 takes no time; the two of depth 2 take hours.
+# The chunk of depth 3 takes no time; those of depth 2 take hours, and are more than the workers, so
+# that the pool has handed out some that have not begun.
+RATES = [1e-12, 2e-12, 3e-12, 4e-12]
 ENDLESS = [
     *grid(**SMALL, method="descent", depth=3, max_steps=5),
     *grid(
-        **SMALL, method="descent", depth=2, max_steps=10**9, learning_rate=[1e-12, 2e-12],
+        **SMALL, method="descent", depth=2, max_steps=10**9, learning_rate=RATES,
         until_loss=1e-30,
     ),
 ]  # fmt: skip
@@ -522,6 +524,7 @@ def test_ctrl_c_ends_at_once_and_keeps_what_was_done(tmp_path, monkeypatch):
         while not list(cache.glob("*.parquet")) and process.poll() is None:
             assert time.monotonic() < until
             time.sleep(0.05)
+        time.sleep(2)  # for the other worker to begin
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         _, told = process.communicate(timeout=60)
     finally:
@@ -540,9 +543,9 @@ def test_ctrl_c_ends_at_once_and_keeps_what_was_done(tmp_path, monkeypatch):
         return [{"status": "reached"} for _ in runs]
 
     monkeypatch.setattr(module, "_run_chunk", quick)
-    with pytest.warns(RuntimeWarning, match=r"1 of 3 .*'step limit': 1"):
+    with pytest.warns(RuntimeWarning, match=r"1 of 5 .*'step limit': 1"):
         table = here(ENDLESS, cache=cache)
-    assert asked == [1e-12, 2e-12]
+    assert asked == RATES
     assert table.n_gradients[0] == 6
 
 
