@@ -171,34 +171,65 @@ def test_automatic_method_returns_to_dormand_prince():
     first = torch.diag(torch.tensor([0.3, 1e-100], dtype=torch.float64))
     with count_steps() as steps:
         run = gradient_flow(FullObservation(target), start=[first, first], until_loss=1e-9)
-    order = "".join(steps["order"])
+    order = "".join(steps["order"]).replace("s", "")
     assert "dc" in order
     assert "cd" in order
     assert run.status is Status.reached
 
 
+def test_steps_are_accepted_where_their_error_is_tolerated():
+    # A start much larger than the target, and one that waits and then grows: steps are rejected.
+    target = torch.diag(torch.tensor([1.0, 20.0], dtype=torch.float64))
+    large = [50 * torch.eye(2, dtype=torch.float64)] * 2
+    slow = [torch.diag(torch.tensor([0.3, 1e-100], dtype=torch.float64))] * 2
+    rejected = 0
+    for start in (large, slow):
+        with count_steps() as steps:
+            gradient_flow(FullObservation(target), start=start, until_loss=1e-6)
+        tried = steps["tried"]
+        for (origin, end, error), (following, _, _) in pairwise(tried):
+            tolerated = error <= 1e-5 * float(end.norm())
+            assert torch.equal(following, end if tolerated else origin)
+            rejected += not tolerated
+    assert rejected > 2
+
+
+def test_curvature_is_estimated_anew_while_it_changes():
+    with count_steps() as steps:
+        run = gradient_flow(completion(), 3, gaussian(0.1, 0), 1e-6, tolerance=1e-6)
+    assert run.status is Status.reached
+    between = "".join(steps["order"]).split("s")
+    assert steps["chebyshev"] > 60
+    assert max(part.count("c") for part in between) <= 20
+
+
 class count_steps:
-    """Count the steps of each method while the flow runs."""
+    """Write down the steps of each method, and the estimates of curvature, while the flow runs."""
 
     def __enter__(self):
-        self.steps = {"chebyshev": 0, "dormand-prince": 0, "order": []}
-        self.originals = flow_module.chebyshev_step, flow_module.dormand_prince_step
-
-        def chebyshev(*arguments):
-            self.steps["chebyshev"] += 1
-            self.steps["order"].append("c")
-            return self.originals[0](*arguments)
-
-        def dormand_prince(*arguments):
-            self.steps["dormand-prince"] += 1
-            self.steps["order"].append("d")
-            return self.originals[1](*arguments)
-
-        flow_module.chebyshev_step, flow_module.dormand_prince_step = chebyshev, dormand_prince
+        self.steps = {"order": [], "tried": []}
+        names = {"chebyshev_step": "c", "dormand_prince_step": "d", "spectral_radius": "s"}
+        self.originals = {name: getattr(flow_module, name) for name in names}
+        for name, letter in names.items():
+            setattr(flow_module, name, self.spied(self.originals[name], letter))
         return self.steps
 
+    def spied(self, original, letter):
+        def call(batch, states, *arguments, **options):
+            self.steps["order"].append(letter)
+            made = original(batch, states, *arguments, **options)
+            if letter != "s":
+                seen = states[0].clone(), made.states[0].clone(), made.errors[0]
+                self.steps["tried"].append(seen)
+            return made
+
+        return call
+
     def __exit__(self, *_):
-        flow_module.chebyshev_step, flow_module.dormand_prince_step = self.originals
+        for name, original in self.originals.items():
+            setattr(flow_module, name, original)
+        order = self.steps["order"]
+        self.steps |= {"chebyshev": order.count("c"), "dormand-prince": order.count("d")}
 
 
 # --- conservation ---------------------------------------------------------------------------------
@@ -274,6 +305,22 @@ def test_end_at_a_time_is_exact(until_time):
     assert run.time == until_time
     assert run.times.tolist() == [until_time]
     assert float(run.losses[0]) == pytest.approx(run.loss, rel=1e-9)
+
+
+def test_rounding_neither_moves_the_end_nor_loses_its_record():
+    # With steps as long as these, time + (end - time) is not the end for some of the ends.
+    problem = FullObservation(torch.eye(2, dtype=torch.float64))
+    for end in (k / 97 for k in range(1, 60)):
+        run = gradient_flow(
+            problem,
+            2,
+            identity(0.5),
+            None,
+            until_time=end,
+            tolerance=1e-3,
+            record=Record([end]),
+        )
+        assert (run.time, run.times.tolist()) == (end, [end])
 
 
 def test_whichever_comes_first_ends_the_run():
@@ -408,6 +455,20 @@ def test_records_are_those_of_the_flow_at_the_asked_times(method):
         assert torch.equal(product_matrix(run.recorded_factors[k]), run.measured["W"][k])
     assert run.measured["one"].tolist() == [1.0] * len(kept)
     assert torch.equal(run.measured["W"][0], product_matrix(factors))
+
+
+def test_many_times_within_one_step_are_all_recorded():
+    problem = FullObservation(torch.eye(2, dtype=torch.float64))
+    times = np.linspace(0, 5, 2001)
+    record = Record(times, measures={"corner": lambda W: W[0, 0]})
+    run = gradient_flow(problem, 2, identity(0.5), None, until_time=5.0, record=record)
+    assert run.n_steps < 100
+    assert run.times.tolist() == times.tolist()
+    s0 = 0.5 / math.sqrt(2)
+    logistic = 1 / (1 + (1 / s0 - 1) * np.exp(-2 * times))
+    np.testing.assert_allclose(run.measured["corner"].numpy(), logistic, rtol=1e-4)
+    early = gradient_flow(problem, 2, identity(0.5), 1e-2, record=record)
+    assert early.times.tolist() == times[times <= early.time].tolist()
 
 
 def test_recording_does_not_change_the_run():
