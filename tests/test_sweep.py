@@ -489,10 +489,12 @@ ENDLESS = [
     ),
 ]  # fmt: skip
 SCRIPT = """
-import json, sys
+import json, signal, sys
 from dmf_utils.sweep import sweep
 
 if __name__ == "__main__":
+    # What a shell starts in the background ignores Ctrl-C; this is to be in the foreground.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sweep(json.loads(sys.argv[1]), workers=2, cache=sys.argv[2], progress=False)
 """
 
