@@ -73,7 +73,9 @@ def gradient_flow(
     hidden : int, optional
         Hidden size, default ``min(d, d')``.
     tolerance : float
-        Local error of a step relative to the norm of all factors together.
+        Local error of a step relative to the norm of all factors together. What is smaller than
+        that is not controlled: a mode that waits below it, while larger ones are at rest, is
+        learned too late, and so is a loss reached that is small only below it.
     method : {"automatic", "dormand-prince"}
         The second never leaves Dormand–Prince, for reference solutions and comparisons.
     record : Record, optional

@@ -375,6 +375,18 @@ def test_inconsistent_observations_stall(depth):
     assert still.n_gradients < 8000
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_waiting_for_a_mode_that_is_next_to_nothing_is_no_stall(method):
+    # The mode of size 1 is at rest to the last digit, while that of size 4 grows from 1e-200.
+    target = torch.diag(torch.tensor([1.0, 4.0], dtype=torch.float64))
+    first = torch.diag(torch.tensor([0.3, 1e-100], dtype=torch.float64))
+    run = gradient_flow(
+        FullObservation(target), start=[first, first], until_loss=1e-6, method=method
+    )
+    assert run.status is Status.reached
+    assert distance(run.product, target) < 1e-3
+
+
 def test_saddle_stalls():
     zeros = [torch.zeros(2, 2), torch.zeros(2, 2)]
     problem = FullObservation(torch.eye(2))
