@@ -78,6 +78,7 @@ def build_book(project: Project, only: list[str] | None = None, *, force: bool =
         rows = _measure(project, measuring, claims)
         if _LEDGER_CHAPTER in chapters:
             read = [project.claims, project.ledger, Path(str(ledger_page.__file__))]
+            read += [project.chapter_path(name) for name in measuring]  # it names their sections
             key = runs.key(project, _LEDGER_CHAPTER, values[_LEDGER_CHAPTER], read)
             if _is_due(project, _LEDGER_CHAPTER, key, None, force):
                 _execute(project, _LEDGER_CHAPTER, values[_LEDGER_CHAPTER], key, progress)

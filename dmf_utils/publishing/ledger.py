@@ -12,7 +12,16 @@ from nbformat import NotebookNode
 
 from dmf_utils.claims import MIME_TYPE, Claim, Verdict, bundle, judge
 
-__all__ = ["collect", "read", "recorded", "summary", "worse", "write"]
+__all__ = [
+    "collect",
+    "read",
+    "recorded",
+    "render_again",
+    "summary",
+    "table_by_chapter",
+    "worse",
+    "write",
+]
 
 
 def recorded(notebook: NotebookNode) -> list[tuple[NotebookNode, str, Any]]:
@@ -113,3 +122,24 @@ def summary(rows: list[dict[str, Any]]) -> str:
     counts = Counter(row["verdict"] for row in rows)
     stated = [f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict]]
     return f"{len(rows)} claims" + (f": {', '.join(stated)}" if stated else "")
+
+
+def table_by_chapter(
+    rows: list[dict[str, Any]], claims: dict[str, Claim], chapters: list[str]
+) -> str:
+    """A Markdown table: how many claims of each chapter have which verdict, and of all."""
+    counts = {chapter: Counter[str]() for chapter in chapters}
+    for row in rows:
+        if (claim := claims.get(row["id"])) and claim.chapter in counts:
+            counts[claim.chapter][row["verdict"]] += 1
+    lines = [f"| Chapter | Claims | {' | '.join(Verdict)} |", "|---|" + "---:|" * 5]
+    for chapter, count in counts.items():
+        if count:
+            lines.append(_counts_line(f"{{doc}}`{chapter}`", count))
+    lines.append(_counts_line("**All**", sum(counts.values(), Counter())))
+    return "\n".join(lines)
+
+
+def _counts_line(name: str, count: Counter[str]) -> str:
+    numbers = [sum(count.values()), *(count[verdict] for verdict in Verdict)]
+    return f"| {name} | {' | '.join(map(str, numbers))} |"

@@ -4,15 +4,39 @@ from __future__ import annotations
 
 import html
 import os
+import re
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dmf_utils.claims import Claim, Verdict, badge, show, typeset
-from dmf_utils.publishing import ledger
-from dmf_utils.publishing.project import Project
+from nbformat import NotebookNode
 
-__all__ = ["counts", "measured_rows", "rows_with_verdict"]
+from dmf_utils.claims import Claim, Verdict, badge, show, typeset
+from dmf_utils.publishing import ledger, pages
+from dmf_utils.publishing.project import Project
+from dmf_utils.publishing.status_page import heading, title
+
+__all__ = ["Place", "counts", "measured_rows", "places", "rows_with_verdict"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a claim is decided.
+
+    Attributes
+    ----------
+    chapter
+        The chapter's title.
+    section
+        The heading above the cell.
+    figure
+        The name of the section's figure above the cell, or of the cell; empty if it has none.
+    """
+
+    chapter: str
+    section: str
+    figure: str
 
 
 def measured_rows() -> list[dict[str, Any]]:
@@ -30,6 +54,32 @@ def measured_rows() -> list[dict[str, Any]]:
     return ledger.read(path)
 
 
+def places(claims: dict[str, Claim]) -> dict[str, Place]:
+    """Where the chapters as last executed decide their claims, by the claims' ids."""
+    project = Project.find()
+    if os.environ.get("DMF_CLAIMS") == str(project.at_size(quick=True).claims):
+        project = project.at_size(quick=True)
+    found: dict[str, Place] = {}
+    for chapter in dict.fromkeys(claim.chapter for claim in claims.values()):
+        if (project.runs / f"{chapter}.ipynb").is_file():
+            found |= _places_in(pages.page(project, chapter))
+    return found
+
+
+def _places_in(chapter: NotebookNode) -> dict[str, Place]:
+    found: dict[str, Place] = {}
+    section, figure = "", ""
+    for cell in chapter.cells:
+        if cell.cell_type == "markdown":
+            if above := heading(cell.source):
+                section, figure = above[0], ""
+            continue
+        figure = cell.metadata.get("mystnb", {}).get("figure", {}).get("name", figure)
+        for _, id, _ in ledger.recorded(NotebookNode(cells=[cell])):
+            found[id] = Place(title(chapter), section, figure)
+    return found
+
+
 def counts(rows: list[dict[str, Any]]) -> str:
     """How many claims have which verdict, as HTML."""
     number = Counter(row["verdict"] for row in rows)
@@ -38,9 +88,15 @@ def counts(rows: list[dict[str, Any]]) -> str:
 
 
 def rows_with_verdict(
-    rows: list[dict[str, Any]], claims: dict[str, Claim], verdict: Verdict
+    rows: list[dict[str, Any]],
+    claims: dict[str, Claim],
+    verdict: Verdict,
+    places: dict[str, Place],
 ) -> str:
-    """The rows of one verdict as HTML, by group, each linked to the cell that decides it."""
+    """The rows of one verdict as HTML, by group, each linked to the cell that decides it.
+
+    A row whose cell has a figure, or stands below one in the same section, is linked to it too.
+    """
     chosen = [row for row in rows if row["verdict"] == verdict and row["id"] in claims]
     if not chosen:
         return '<p class="dmf-none">None.</p>'
@@ -48,22 +104,40 @@ def rows_with_verdict(
     for group in dict.fromkeys(claims[row["id"]].group for row in chosen):
         parts.append(f'<p class="dmf-group">{html.escape(group)}</p>')
         parts += [
-            _row(row, claims[row["id"]]) for row in chosen if claims[row["id"]].group == group
+            _row(row, claims[row["id"]], places.get(row["id"]))
+            for row in chosen
+            if claims[row["id"]].group == group
         ]
     return "".join(parts)
 
 
-def _row(row: dict[str, Any], claim: Claim) -> str:
+def _row(row: dict[str, Any], claim: Claim, place: Place | None) -> str:
     verdict = Verdict(row["verdict"])
+    page = f"{html.escape(claim.chapter)}.html"
     facts = [html.escape(claim.paper), f"paper: {typeset(claim.expected)}"]
     if verdict is not Verdict.NOT_RUN:
-        link = f"{html.escape(claim.chapter)}.html#claim-{claim.id}"
+        link = f"{page}#claim-{claim.id}"
         facts.append(f'measured: <a href="{link}">{html.escape(show(row["measured"]))}</a>')
     facts.append(f"rule: {html.escape(claim.rule.text)}")
     if verdict is Verdict.PARTLY and claim.partly is not None:
         facts.append(f"looser rule: {html.escape(claim.partly.text)}")
+    if verdict is Verdict.NOT_RUN:
+        lacking = f"needs {html.escape(claim.needs)}; " if claim.needs else ""
+        facts.append(f'{lacking}chapter: <a href="{page}">{html.escape(claim.chapter)}</a>')
+    decided = ""
+    if place is not None and verdict is not Verdict.NOT_RUN:
+        links = [f'<a href="{page}#claim-{claim.id}">{_section(place)}</a>']
+        if place.figure:
+            links.append(f'<a href="{page}#{html.escape(place.figure)}">its figure</a>')
+        decided = f'<span class="dmf-facts">Decided in {", with ".join(links)}.</span>'
     return (
         f'<div class="dmf-claim dmf-{verdict.replace(" ", "-")}">{badge(verdict)} '
         f'<div>{typeset(claim.statement)} <span class="dmf-facts">{"; ".join(facts)}</span>'
-        "</div></div>"
+        f"{decided}</div></div>"
     )
+
+
+def _section(place: Place) -> str:
+    """Chapter and section as one text, without Markdown's signs."""
+    names = dict.fromkeys(filter(None, (place.chapter, place.section)))
+    return typeset(re.sub(r"[*`]", "", " › ".join(names)))

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
 
 from dmf_utils.claims import Claim
-from dmf_utils.publishing import ledger
+from dmf_utils.publishing import figures, ledger
 from dmf_utils.publishing.parameters import Parameter
 from dmf_utils.publishing.progress import clock
-from dmf_utils.publishing.project import Project
+from dmf_utils.publishing.project import InputError, Project
 from dmf_utils.publishing.runs import Run
+from dmf_utils.publishing.status_page import seeds, status
+from dmf_utils.publishing.theorem_index import boxes, theorem_index
 
-__all__ = ["assemble"]
+__all__ = ["assemble", "page"]
+
+_GENERATED = re.compile(r"^<!-- generated: (\S+) -->$", flags=re.MULTILINE)
 
 _QUICK_BANNER = """
 :::{admonition} Quick size, not the paper's
@@ -51,45 +56,66 @@ def assemble(
         target,
         ignore=shutil.ignore_patterns("*.ipynb", ".*", "_ext", "quick", "__pycache__"),
     )
-    if project.quick:
-        for path in target.rglob("*.md"):
-            path.write_text(with_banner(path.read_text(encoding="utf-8")), encoding="utf-8")
+    notebooks = {}
     for chapter, run in runs.items():
-        page = _page(project, chapter)
-        ledger.render_again(page, claims)
+        notebooks[chapter] = shown = page(project, chapter)
+        ledger.render_again(shown, claims)
         if project.quick:
-            first = next(cell for cell in page.cells if cell.cell_type == "markdown")
+            first = next(cell for cell in shown.cells if cell.cell_type == "markdown")
             first.source = with_banner(first.source)
         facts = run_facts(project, run, parameters[chapter])
-        page.cells.append(nbformat.v4.new_markdown_cell(facts, id="how-this-page-was-made"))
+        shown.cells.append(nbformat.v4.new_markdown_cell(facts, id="how-this-page-was-made"))
         (target / f"{chapter}.ipynb").parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(page, target / f"{chapter}.ipynb")
+        nbformat.write(shown, target / f"{chapter}.ipynb")
+    figures.write(target, target / "figures")  # for the texts that show one
+    order = [name for name in project.documents() if name in runs]
+    made: dict[str, Callable[[], str]] = {
+        "status": lambda: status(project, {name: runs[name] for name in order}, parameters),
+        "theorems": lambda: theorem_index(
+            box for name in order for box in boxes(name, notebooks[name])
+        ),
+        "verdicts": lambda: ledger.table_by_chapter(ledger.read(project.claims), claims, order),
+    }
+    for path in sorted(target.rglob("*.md")):
+        text = _fill(path.read_text(encoding="utf-8"), made, path.name)
+        path.write_text(with_banner(text) if project.quick else text, encoding="utf-8")
 
 
-def _page(project: Project, chapter: str) -> NotebookNode:
+def _fill(text: str, made: dict[str, Callable[[], str]], name: str) -> str:
+    """The text with what is generated in the place of each ``<!-- generated: … -->``."""
+
+    def generate(found: re.Match[str]) -> str:
+        if found[1] not in made:
+            raise InputError(f"book/{name}: {found[0]} must name one of {', '.join(made)}")
+        return made[found[1]]()
+
+    return _GENERATED.sub(generate, text)
+
+
+def page(project: Project, chapter: str) -> NotebookNode:
     """The chapter's present text with the outputs of its run.
 
     If the code has changed since (only when chapters were named on the command line), the page
     shows the run's own code and text, so that what stands above an output is what made it.
     """
-    page = nbformat.read(project.chapter_path(chapter), as_version=4)
+    shown = nbformat.read(project.chapter_path(chapter), as_version=4)
     executed = nbformat.read(project.runs / f"{chapter}.ipynb", as_version=4)
     injected = [cell for cell in executed.cells if _tagged(cell, "injected-parameters")]
     executed.cells = [cell for cell in executed.cells if cell not in injected]
-    sources = [cell for cell in page.cells if cell.cell_type == "code"]
+    sources = [cell for cell in shown.cells if cell.cell_type == "code"]
     results = [cell for cell in executed.cells if cell.cell_type == "code"]
     if [cell.source for cell in sources] == [cell.source for cell in results]:
         for source, result in zip(sources, results, strict=True):
             source.outputs, source.execution_count = result.outputs, result.execution_count
     else:
-        page = executed
+        shown = executed
     for cell in injected:
         cell.metadata.tags = [*cell.metadata.tags, "hide-input"]
-        places = [n for n, other in enumerate(page.cells) if _tagged(other, "parameters")]
-        page.cells.insert(places[0] + 1, cell)
-    for part in (page, *page.cells):
+        places = [n for n, other in enumerate(shown.cells) if _tagged(other, "parameters")]
+        shown.cells.insert(places[0] + 1, cell)
+    for part in (shown, *shown.cells):
         part.metadata.pop("papermill", None)  # it carries paths and times
-    return page
+    return shown
 
 
 def _tagged(cell: NotebookNode, tag: str) -> bool:
@@ -106,14 +132,16 @@ def with_banner(text: str) -> str:
 def run_facts(project: Project, run: Run, parameters: dict[str, Parameter]) -> str:
     """The block at a page's end: size, seeds, versions, run time, and a table of the parameters."""
     values = {name: run.parameters.get(name, entry.default) for name, entry in parameters.items()}
-    seeds = [f"`{name}` = {value}" for name, value in values.items() if "seed" in name]
+    chosen = [f"`{name}` = {value}" for name, value in seeds(run, parameters)]
     facts = {
         "Size": "quick, not the paper's" if project.quick else "the paper's",
         "Run time": f"{clock(run.seconds)} (minutes:seconds), on {run.date}",
         "Versions": ", ".join(f"{name} {number}" for name, number in run.versions.items()),
     }
-    if seeds:
-        facts["Seeds"] = ", ".join(seeds)
+    if run.hardware:
+        facts["Machine"] = run.hardware
+    if chosen:
+        facts["Seeds"] = ", ".join(chosen)
     lines = [":::{admonition} How this page was made", ":class: dmf-run"]
     lines += [f"- **{name}**: {value}" for name, value in facts.items()]
     if parameters:

@@ -22,6 +22,7 @@ import nbformat
 import psutil
 import yaml
 
+from dmf_utils.publishing.machine import hardware
 from dmf_utils.publishing.progress import Progress, read_loop
 from dmf_utils.publishing.project import Project
 
@@ -45,6 +46,7 @@ class Run:
     seconds: float
     date: str
     versions: dict[str, str]
+    hardware: str = ""
 
     def write(self, path: Path) -> None:
         """Keep the record."""
@@ -136,7 +138,7 @@ def execute(
         record.unlink(missing_ok=True)  # so that notebook and record never disagree
         notebook.write_bytes(output.read_bytes())
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    run = Run(run_key, values, round(seconds, 1), date, versions(project))
+    run = Run(run_key, values, round(seconds, 1), date, versions(project), hardware())
     run.write(record)
     return run
 
