@@ -5,11 +5,12 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 QUIETLY := $(if $(wildcard $(INSTALLED)),--quiet)
 
-.PHONY: help book quick test bench clean
+.PHONY: help book quick handouts test bench clean
 
 help:
 	@echo "make book    execute the chapters and build the pages: _build/html/index.html"
 	@echo "make quick   the same at a small size, for a look: _build/quick/html/index.html"
+	@echo "make handouts  student notebooks, PDFs for students and instructors: _build/handouts (COURSE='...' heads them)"
 	@echo "make test    run all tests"
 	@echo "make bench   measure the speeds that README.md states"
 	@echo "make clean   remove everything built (_build); .venv stays"
@@ -19,6 +20,10 @@ book: $(INSTALLED)
 
 quick: $(INSTALLED)
 	@$(VENV)/bin/dmf book --quick
+
+handouts: export DMF_COURSE := $(value COURSE)
+handouts: $(INSTALLED)
+	@$(VENV)/bin/dmf handouts --course="$$DMF_COURSE"
 
 test: $(INSTALLED)
 	@$(VENV)/bin/python -m pytest

@@ -109,6 +109,19 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("chapter", metavar="CHAPTER")
     listing.set_defaults(command=_parameters, quick=False)
 
+    handouts = commands.add_parser(
+        "handouts",
+        help="make student notebooks and PDFs for a class",
+        description="For each chapter make a student notebook (no solutions, small parameters), a "
+        "student PDF and an instructor's PDF, on A4 and on US letter, in _build/handouts. What "
+        "of the book is not executed yet is executed first.",
+    )
+    handouts.add_argument("chapters", nargs="*", metavar="CHAPTER", help="all by default")
+    handouts.add_argument("--version", choices=["student", "instructor"], help="only this one")
+    handouts.add_argument("--course", default="", metavar="LINE", help="a line for every sheet")
+    handouts.add_argument("--quick", action="store_true", help="from the book's quick size")
+    handouts.set_defaults(command=_handouts)
+
     verdicts = commands.add_parser(
         "claims",
         help="print the ledger as last measured",
@@ -123,6 +136,22 @@ def _parser() -> argparse.ArgumentParser:
 def _book(project: Project, options: argparse.Namespace) -> int:
     page = build_book(project, options.chapters, force=options.force)
     print(page)
+    return 0
+
+
+def _handouts(project: Project, options: argparse.Namespace) -> int:
+    from dmf_utils.publishing import handouts  # loads Sphinx: only when asked for
+
+    versions = (options.version,) if options.version else handouts.VERSIONS
+    try:
+        made = handouts.make_handouts(
+            project, options.chapters, versions=versions, course=options.course
+        )
+    except handouts.FAILURES as error:
+        print(f"\n{error}", file=sys.stderr)
+        return _FAILED
+    for path in made:
+        print(path)
     return 0
 
 

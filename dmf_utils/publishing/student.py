@@ -1,0 +1,268 @@
+"""A chapter for students: its solutions taken out, a place to answer in each one's stead."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+
+__all__ = ["Answer", "SolutionError", "Stripped", "blank_cells", "lined_space", "strip"]
+
+CODE_HERE = "# YOUR CODE HERE"
+_DIRECTIVE = re.compile(r"\s*(`{3,}|:{3,}|~{3,})\s*\{(solution|solution-start|solution-end)\}(.*)")
+_BEGIN = re.compile(r"(\s*)#+\s*BEGIN SOLUTION\b")
+_END = re.compile(r"\s*#+\s*END SOLUTION\b")
+_WORDS_ON_A_LINE = 10
+_FEWEST_LINES, _MOST_LINES = 4, 18
+
+
+class SolutionError(ValueError):
+    """A solution whose beginning or end is missing; nothing is handed out then."""
+
+
+@dataclass
+class Answer:
+    """The place of one solution.
+
+    Attributes
+    ----------
+    label
+        The exercise that it solves.
+    texts
+        What was taken out: sources, and outputs that are text.
+    images
+        What was taken out: pictures, base64 as notebooks hold them.
+    code_ids
+        The ids of the code cells among it.
+    """
+
+    label: str
+    texts: list[str] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
+    code_ids: list[str] = field(default_factory=list)
+
+    @property
+    def n_lines(self) -> int:
+        """How many ruled lines an answer of this length needs on paper."""
+        words = sum(len(text.split()) for text in self.texts)
+        return min(max(_FEWEST_LINES, 2 + words // _WORDS_ON_A_LINE), _MOST_LINES)
+
+
+@dataclass(frozen=True)
+class Stripped:
+    """A notebook without solutions, and what was taken out of it."""
+
+    notebook: NotebookNode
+    answers: list[Answer]
+
+
+def strip(
+    notebook: NotebookNode, chapter: str, place: Callable[[Answer], list[NotebookNode]]
+) -> Stripped:
+    """Take out every solution.
+
+    A solution is all between ``{solution-start}`` and ``{solution-end}``, code cells with their
+    outputs included; a ``{solution}`` block; a cell tagged ``solution``; and, in code, all between
+    ``### BEGIN SOLUTION`` and ``### END SOLUTION``, together with that cell's outputs.
+
+    Parameters
+    ----------
+    notebook
+        The chapter, with or without outputs; it is not changed.
+    chapter
+        Its name, for messages.
+    place
+        Gives the cells to put in a solution's stead: :func:`blank_cells` or :func:`lined_space`.
+
+    Returns
+    -------
+    Stripped
+        The cells that stay keep their ids.
+
+    Raises
+    ------
+    SolutionError
+        If a solution has no beginning or no end.
+    """
+    reader = _Reader(chapter, place)
+    for cell in notebook.cells:
+        reader.read(copy.deepcopy(cell))
+    reader.end()
+    result = copy.copy(notebook)
+    result.cells = reader.cells
+    return Stripped(result, reader.answers)
+
+
+def blank_cells(answer: Answer) -> list[NotebookNode]:
+    """For a notebook: an empty text to overwrite, and an empty code cell if code was asked for."""
+    name = _identifier(f"answer-{answer.label}")
+    cells = [nbformat.v4.new_markdown_cell("*Write your answer here.*", id=name)]
+    if answer.code_ids:
+        cells.append(nbformat.v4.new_code_cell(CODE_HERE, id=answer.code_ids[0]))
+    return cells
+
+
+def lined_space(answer: Answer) -> list[NotebookNode]:
+    """For a page that is printed: ruled lines, more of them where the solution was longer."""
+    name = _identifier(f"answer-{answer.label}")
+    rules = "<span></span>" * answer.n_lines
+    box = f'<div class="dmf-answer" role="img" aria-label="Space for your answer">{rules}</div>'
+    return [nbformat.v4.new_markdown_cell(box, id=name)]
+
+
+def _identifier(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]", "-", text)[:64]
+
+
+class _Reader:
+    """Goes through the cells once; knows whether it stands inside a solution."""
+
+    def __init__(self, chapter: str, place: Callable[[Answer], list[NotebookNode]]) -> None:
+        self.cells: list[NotebookNode] = []
+        self.answers: list[Answer] = []
+        self._chapter, self._place = chapter, place
+        self._gate: Answer | None = None
+
+    def read(self, cell: NotebookNode) -> None:
+        """Keep of a cell what is no solution."""
+        if cell.cell_type == "markdown" and "solution" not in cell.metadata.get("tags", []):
+            self._read_text(cell)
+        elif self._gate is not None:
+            _take(self._gate, cell)
+        elif "solution" in cell.metadata.get("tags", []):
+            answer = Answer(cell.id)
+            _take(answer, cell)
+            self._put(answer)
+        elif cell.cell_type == "code":
+            self._read_code(cell)
+        else:
+            self.cells.append(cell)
+
+    def end(self) -> None:
+        """No solution may be open at the end."""
+        if self._gate is not None:
+            raise SolutionError(
+                f"{self._chapter}: the solution of {self._gate.label} has no end; "
+                "close it with {solution-end}"
+            )
+
+    def _put(self, answer: Answer) -> None:
+        self.answers.append(answer)
+        self.cells += self._place(answer)
+
+    def _read_text(self, cell: NotebookNode) -> None:
+        where = f"{self._chapter}, cell {cell.id}"
+        kept: list[str] = []
+        pieces = 0
+
+        def keep() -> None:
+            nonlocal pieces
+            if text := "\n".join(kept).strip("\n"):
+                pieces += 1
+                part = copy.deepcopy(cell)
+                part.source = text
+                part.id = cell.id if pieces == 1 else _identifier(f"{cell.id}-part-{pieces}")
+                self.cells.append(part)
+            kept.clear()
+
+        for name, label, body in _blocks(cell.source, where):
+            if name == "text":
+                (kept if self._gate is None else self._gate.texts).append(body)
+            elif name == "solution-end":
+                if self._gate is None:
+                    raise SolutionError(
+                        f"{where}: {{solution-end}} without {{solution-start}} before it"
+                    )
+                self._put(self._gate)
+                self._gate = None
+            elif self._gate is not None:
+                raise SolutionError(
+                    f"{where}: a solution begins inside that of {self._gate.label}; "
+                    "close the first with {solution-end}"
+                )
+            else:
+                keep()
+                answer = Answer(label, [body])
+                if name == "solution-start":
+                    self._gate = answer
+                else:
+                    self._put(answer)
+        keep()
+
+    def _read_code(self, cell: NotebookNode) -> None:
+        answer = Answer(cell.id)
+        lines: list[str] = []
+        inside = False
+        for line in cell.source.split("\n"):
+            if begin := _BEGIN.match(line):
+                if inside:
+                    break
+                inside = True
+                lines.append(begin[1] + CODE_HERE)
+            elif _END.match(line):
+                if not inside:
+                    inside = True
+                    break
+                inside = False
+            elif inside:
+                answer.texts.append(line)
+            else:
+                lines.append(line)
+        if inside:
+            raise SolutionError(
+                f"{self._chapter}, cell {cell.id}: BEGIN SOLUTION and END SOLUTION do not "
+                "alternate; write one END for each BEGIN"
+            )
+        if answer.texts:
+            cell.source = "\n".join(lines)
+            _take_outputs(answer, cell)
+            cell.outputs, cell.execution_count = [], None
+            self.answers.append(answer)
+        self.cells.append(cell)
+
+
+def _blocks(source: str, where: str) -> Iterator[tuple[str, str, str]]:
+    """A text as (kind, label, text) in order: single lines, and whole solution directives."""
+    fence = name = label = ""
+    body: list[str] = []
+    for line in source.split("\n"):
+        mark = line.strip()
+        if fence:
+            if mark and set(mark) == {fence[0]} and len(mark) >= len(fence):
+                yield name, label, "\n".join(body)
+                fence = ""
+            else:
+                body.append(line)
+        elif begin := _DIRECTIVE.match(line):
+            fence, name, label, body = begin[1], begin[2], begin[3].strip(), []
+        else:
+            yield "text", "", line
+    if fence:
+        raise SolutionError(f"{where}: {{{name}}} is not closed; close it with {fence}")
+
+
+def _take(answer: Answer, cell: NotebookNode) -> None:
+    answer.texts.append(cell.source)
+    if cell.cell_type == "code":
+        answer.code_ids.append(cell.id)
+        _take_outputs(answer, cell)
+
+
+def _take_outputs(answer: Answer, cell: NotebookNode) -> None:
+    for output in cell.outputs:
+        answer.texts += _strings(output.get("text", ""))
+        for kind, value in output.get("data", {}).items():
+            # also inside the names under which myst_nb keeps glued values
+            if "image/" in kind and "svg" not in kind:
+                answer.images += _strings(value)
+            elif "text/" in kind or "svg" in kind:
+                answer.texts += _strings(value)
+
+
+def _strings(value: Any) -> list[str]:
+    return [value if isinstance(value, str) else "".join(value)]
