@@ -7,12 +7,12 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import nbformat
 
 from dmf_utils import claims
-from dmf_utils.publishing import ledger, parameters, runs
+from dmf_utils.publishing import ledger, own_command, parameter_table, parameters, runs
 from dmf_utils.publishing.book import LedgerError, build_book
 from dmf_utils.publishing.progress import Progress
 from dmf_utils.publishing.project import InputError, Project
@@ -21,6 +21,9 @@ from dmf_utils.publishing.site import SiteError
 __all__ = ["main"]
 
 _BAD_INPUT, _FAILED, _INTERRUPTED = 2, 1, 130
+_CHAPTERS_KEPT = (
+    "no kernel is left running. Finished chapters are kept: the same command goes on from there."
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,7 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _as_interrupt)
     try:
-        return int(options.command(Project.find().at_size(quick=options.quick), options))
+        # What knows no sizes needs no project: `complete` works in any folder.
+        project = Project.find().at_size(quick=options.quick) if "quick" in options else None
+        return int(options.command(project, options))
     except InputError as error:
         print(f"dmf: {error}", file=sys.stderr)
         return _BAD_INPUT
@@ -36,16 +41,33 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"\n{error}", file=sys.stderr)
         return _FAILED
     except KeyboardInterrupt:
-        print(
-            "\ndmf: interrupted; no kernel is left running. Finished chapters are kept: "
-            "the same command goes on from there.",
-            file=sys.stderr,
-        )
+        print(f"\ndmf: interrupted; {options.interrupted}", file=sys.stderr)
         return _INTERRUPTED
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
+
+
+class _ChapterHelp(argparse.Action):
+    """The help of a command, and the parameters of the chapter that is named before or after."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> NoReturn:
+        chapter = values or getattr(namespace, "chapter", None)
+        try:
+            table = parameter_table.as_text(_known(Project.find(), chapter)) if chapter else ""
+        except InputError as error:
+            parser.exit(_BAD_INPUT, f"dmf: {error}\n")
+        parser.print_help()
+        if chapter:
+            print(f"\nparameters of {chapter}:\n{table or '(none)'}")
+        parser.exit()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -61,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Execute the book's chapters, build its pages, and show its ledger of claims.",
         epilog="Run it inside the project's folder. Exit status: 0 done, 1 failed, 2 bad input.",
     )
+    parser.set_defaults(interrupted=_CHAPTERS_KEPT)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     book = commands.add_parser(
@@ -84,7 +107,16 @@ def _parser() -> argparse.ArgumentParser:
         help="execute one chapter with parameters of your own",
         description="Execute one chapter with parameters of your own and keep the notebook; the "
         "book's pages are not touched.",
-        epilog="`dmf parameters CHAPTER` lists the chapter's parameters.",
+        epilog="`dmf run --help CHAPTER` lists the chapter's parameters.",
+        add_help=False,
+    )
+    run.add_argument(
+        "-h",
+        "--help",
+        action=_ChapterHelp,
+        nargs="?",
+        metavar="CHAPTER",
+        help="show this, and the parameters of a chapter: name, type, default, meaning",
     )
     run.add_argument("chapter", metavar="CHAPTER")
     run.add_argument(
@@ -130,6 +162,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     verdicts.add_argument("--quick", action="store_true", help="as measured at the small size")
     verdicts.set_defaults(command=_claims)
+
+    own_command.add_complete(commands)
     return parser
 
 
@@ -157,7 +191,7 @@ def _handouts(project: Project, options: argparse.Namespace) -> int:
 
 def _run(project: Project, options: argparse.Namespace) -> int:
     chapter = options.chapter
-    known = parameters.read(project.chapter_path(chapter))
+    known = _known(project, chapter)
     values = parameters.quick_values(project, chapter, known) if project.quick else {}
     values |= parameters.given(chapter, known, options.assignments)
     output = (options.output or project.build / "single" / f"{chapter}.ipynb").resolve()
@@ -178,15 +212,13 @@ def _run(project: Project, options: argparse.Namespace) -> int:
 
 
 def _parameters(project: Project, options: argparse.Namespace) -> int:
-    known = parameters.read(project.chapter_path(options.chapter))
-    if not known:
-        print(f"chapter {options.chapter} has no parameters")
-    rows = [(name, p.annotation, repr(p.default), p.meaning) for name, p in known.items()]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
-    for row in rows:
-        cells = [text.ljust(width) for text, width in zip(row[:3], widths, strict=True)]
-        print("  ".join([*cells, row[3]]))
+    known = _known(project, options.chapter)
+    print(parameter_table.as_text(known) or f"chapter {options.chapter} has no parameters")
     return 0
+
+
+def _known(project: Project, chapter: str) -> dict[str, parameters.Parameter]:
+    return parameters.read(project.chapter_path(chapter))
 
 
 def _claims(project: Project, options: argparse.Namespace) -> int:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable
-from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
 
 from dmf_utils.claims import Claim
-from dmf_utils.publishing import figures, ledger
+from dmf_utils.publishing import figures, ledger, parameter_table
 from dmf_utils.publishing.parameters import Parameter
 from dmf_utils.publishing.progress import clock
 from dmf_utils.publishing.project import InputError, Project
@@ -131,7 +130,6 @@ def with_banner(text: str) -> str:
 
 def run_facts(project: Project, run: Run, parameters: dict[str, Parameter]) -> str:
     """The block at a page's end: size, seeds, versions, run time, and a table of the parameters."""
-    values = {name: run.parameters.get(name, entry.default) for name, entry in parameters.items()}
     chosen = [f"`{name}` = {value}" for name, value in seeds(run, parameters)]
     facts = {
         "Size": "quick, not the paper's" if project.quick else "the paper's",
@@ -144,24 +142,5 @@ def run_facts(project: Project, run: Run, parameters: dict[str, Parameter]) -> s
         facts["Seeds"] = ", ".join(chosen)
     lines = [":::{admonition} How this page was made", ":class: dmf-run"]
     lines += [f"- **{name}**: {value}" for name, value in facts.items()]
-    if parameters:
-        lines += ["", "| Parameter | Value | Type | Meaning |", "|---|---|---|---|"]
-        for name, entry in parameters.items():
-            cells = [
-                _code(name),
-                _code(values[name]),
-                _code(entry.annotation),
-                _cell(entry.meaning),
-            ]
-            lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", *parameter_table.as_markdown(parameters, run.parameters)]
     return "\n".join([*lines, ":::", ""])
-
-
-def _code(value: Any) -> str:
-    text = value if isinstance(value, str) and value else repr(value)
-    return f"`{_cell(text)}`"
-
-
-def _cell(text: str) -> str:
-    """Text that does not end its cell in a Markdown table."""
-    return text.replace("|", r"\|")
