@@ -14,7 +14,7 @@ from dmf_utils.own_completion import OwnCompletion
 __all__ = ["error_picture", "path_picture", "singular_value_picture", "words"]
 
 _WIDTH, _HEIGHT = 340, 210
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 22, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 22, 40
 _DASHES = ("", "6 3", "8 3 2 3", "2 3")
 _SERIES = 6  # colours, then they come again
 _MOST_VALUES = 30
@@ -139,7 +139,7 @@ def path_picture(found: OwnCompletion) -> str:
             parts.append(f'<circle class="ring s{kind}" {place} r="4"/>')
         top = _TOP + 8 + 14 * k
         parts.append(
-            f'<path class="line s{kind}" stroke-dasharray="{dash}" d="M{_WIDTH - 84} {top}h24"/>'
+            f'<path class="line s{kind}" stroke-dasharray="{dash}" d="M{_WIDTH - 96} {top}h34"/>'
             f'<text x="{_WIDTH - 56}" y="{top + 4}">depth {depth}</text>'
         )
     alt = (

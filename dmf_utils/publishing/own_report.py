@@ -20,15 +20,13 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --paper: #16181c; --faint: #3a3d42;
   --soft: #b5b5b5; --s1: #b0b0b0; --s2: #ff9a5c; --s3: #6cb8f0; --s4: #4fd0a5; --s5: #eba0cb;
   --s6: #d9bd72; } }
-@media print { :root { color-scheme: light; --ink: #000; --paper: #fff; --faint: #ccc;
-  --soft: #444; --s1: #666; --s2: #b34700; --s3: #0063a0; --s4: #007a56; --s5: #a3497c;
-  --s6: #5c4400; } @page { margin: 14mm; } body { font-size: 9.5pt; padding: 0; } }
 * { box-sizing: border-box; }
 body { font: 1rem/1.45 system-ui, sans-serif; color: var(--ink); background: var(--paper);
   max-width: 62rem; margin: 0 auto; padding: 1.2rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; margin: 0 0 .6rem; } h2 { font-size: 1.1rem; margin: 1.2rem 0 .4rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; width: 100%; }
+.wide { overflow-x: auto; margin-bottom: 1rem; }
+table { overflow-wrap: normal; border-collapse: collapse; font-variant-numeric: tabular-nums;
+  width: 100%; }
 th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid var(--faint); }
 th:first-child, td:first-child, td:last-child, th:last-child { text-align: left; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem .9rem; margin: 0; }
@@ -44,6 +42,11 @@ svg .x { text-anchor: middle; } svg .y { text-anchor: end; }
 .line { fill: none; stroke-width: 1.8; } .ring { fill: var(--paper); stroke-width: 2; }
 .s1 { stroke: var(--s1); } .s2 { stroke: var(--s2); } .s3 { stroke: var(--s3); }
 .s4 { stroke: var(--s4); } .s5 { stroke: var(--s5); } .s6 { stroke: var(--s6); }
+@media print { :root { color-scheme: light; --ink: #000; --paper: #fff; --faint: #ccc;
+  --soft: #444; --s1: #666; --s2: #b34700; --s3: #0063a0; --s4: #007a56; --s5: #a3497c;
+  --s6: #5c4400; } @page { margin: 14mm; } body { font-size: 9pt; padding: 0; }
+  h1 { font-size: 14pt; } h2 { font-size: 11pt; } th, td { padding: .15rem .35rem; }
+  .pictures { grid-template-columns: repeat(3, 1fr); } .wide { overflow: visible; } }
 """
 _HEADS = {
     "error": "held-out error",
@@ -146,8 +149,8 @@ def as_html(found: OwnCompletion, name: str, facts: dict[str, str]) -> str:
         ),
         (
             path_picture(found),
-            "Along each run, from left to right. The circle is where it was "
-            "stopped; where a line turns up, the flow fits noise, or what it sees no more of.",
+            "Along each run, from left to right. The circle is where it was stopped: where a "
+            "line turns up, what the flow still learns no longer helps on other entries.",
         ),
         (singular_value_picture(found), "Singular values of the product matrix that completes."),
     ]
