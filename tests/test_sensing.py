@@ -1,0 +1,201 @@
+"""Matrix sensing: the measurement operator, its flow, and what is convex about it."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from dmf_utils.convex import min_nuclear_norm
+from dmf_utils.factorization import gaussian
+from dmf_utils.flow import gradient_flow
+from dmf_utils.norms import nuclear_norm
+from dmf_utils.problems import MatrixCompletion, MatrixSensing
+
+SHAPES = [(5, 5), (3, 7), (7, 3)]
+
+
+def randn(*shape, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
+
+
+def measured(problem, W):
+    """The measurements one by one: what `operator` must do to a matrix of this shape."""
+    matrices = problem.operator.view(-1, *problem.shape)
+    return torch.stack([(A * W).sum() for A in matrices])
+
+
+# --- the operator ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("scale", [("mean", 2 / 11), ("half_sum", 1.0)])
+def test_gradient_is_the_adjoint_of_the_measurements(shape, scale):
+    reduction, factor = scale
+    problem = MatrixSensing(randn(11, *shape, seed=1), randn(11, seed=2), None, reduction)
+    V, W = randn(*shape, seed=3), randn(*shape, seed=4)
+    at_zero = problem.gradient(torch.zeros(shape, dtype=torch.float64))
+    # <V, A*(A(W))> = <A(V), A(W)>, and A*(y) is the slope at zero.
+    bilinear = float((V * (problem.gradient(W) - at_zero)).sum())
+    assert bilinear == pytest.approx(factor * float(measured(problem, V) @ measured(problem, W)))
+    assert bilinear == pytest.approx(float((W * (problem.gradient(V) - at_zero)).sum()))
+    slope = -factor * float(measured(problem, V) @ problem.values)
+    assert float((V * at_zero).sum()) == pytest.approx(slope)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_rotated_measurements_rotate_the_gradient(shape):
+    problem = MatrixSensing(randn(9, *shape, seed=1), randn(9, seed=2))
+    Q, R = (torch.linalg.qr(randn(size, size, seed=size))[0] for size in shape)
+    turned = MatrixSensing(Q @ problem.operator.view(9, *shape) @ R.mT, problem.values)
+    W = randn(*shape, seed=3)
+    assert float(turned.loss(Q @ W @ R.mT)) == pytest.approx(float(problem.loss(W)), rel=1e-12)
+    torch.testing.assert_close(
+        turned.gradient(Q @ W @ R.mT), Q @ problem.gradient(W) @ R.mT, rtol=1e-12, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8])
+def test_a_batch_costs_one_product_there_and_one_back(batch):
+    problem = MatrixSensing.random((6, 5), 2, 40, seed=0)
+    counter = FlopCounterMode(display=False)
+    with counter:
+        problem.loss_and_gradient(randn(batch, 6, 5))
+    assert counter.get_total_flops() == 2 * (2 * batch * 40 * 30)
+
+
+def test_all_starts_share_the_measurements_where_they_lie():
+    problem = MatrixSensing.random((6, 5), 2, 40, seed=0)
+    place = problem.operator.data_ptr()
+    assert problem.to("cpu", torch.float64).operator.data_ptr() == place
+    assert problem.take(torch.tensor([2, 0])).operator.data_ptr() == place
+
+
+def test_paper_sized_batch_is_its_members():
+    problem = MatrixSensing.random((100, 100), 5, 300, seed=3)
+    W = randn(5, 100, 100, seed=1)
+    losses, gradients = problem.loss_and_gradient(W)
+    for b in range(5):
+        residual = problem.operator @ W[b].flatten() - problem.values
+        assert float(losses[b]) == pytest.approx(float(residual.square().mean()), rel=1e-13)
+        exact = (2 / 300) * (problem.operator.mT @ residual).view(100, 100)
+        torch.testing.assert_close(gradients[b], exact, rtol=1e-11, atol=1e-13)
+
+
+# --- completion as a special case -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("shape", [(6, 6), (5, 8)])
+def test_flow_of_completion_is_that_of_sensing_with_indicators(shape, depth):
+    problem = MatrixCompletion.random(shape, 1, 24, seed=2)
+    places = problem.mask.nonzero(as_tuple=True)
+    indicators = torch.zeros(24, *shape, dtype=torch.float64)
+    indicators[range(24), places[0], places[1]] = 1
+    same = MatrixSensing(indicators, problem.values[places], problem.ground_truth)
+    start = gaussian(norm=0.1, seed=1)
+    one, other = (gradient_flow(p, depth, start, 1e-4) for p in (problem, same))
+    assert other.time == pytest.approx(one.time, rel=1e-10)
+    torch.testing.assert_close(other.product, one.product, rtol=0, atol=1e-10)
+    assert float(same.error(other.product)) == pytest.approx(float(problem.error(one.product)))
+
+
+# --- Gaussian measurements ------------------------------------------------------------------------
+
+
+def isometry(W, count, seeds):
+    """``d d'/m |A(W)|^2`` of one matrix under many instances."""
+    return np.array(
+        [float(measured_square(MatrixSensing.random(W.shape, 1, count, seed), W)) for seed in seeds]
+    )
+
+
+def measured_square(problem, W):
+    return W.numel() * (problem.operator @ W.flatten()).square().mean()
+
+
+@pytest.mark.parametrize("kind", ["one entry", "rank one", "full rank"])
+def test_gaussian_measurements_keep_lengths_in_expectation(kind):
+    count, seeds = 30, range(600)
+    W = {
+        "one entry": torch.arange(24, dtype=torch.float64).view(4, 6) == 16,
+        "rank one": torch.outer(randn(4), randn(6)),
+        "full rank": randn(4, 6),
+    }[kind].double()
+    W = W / torch.linalg.matrix_norm(W)
+    kept = isometry(W, count, seeds)
+    # A sum of m squares of normal numbers over m: mean 1, variance 2/m.
+    assert kept.mean() == pytest.approx(1, abs=5 * math.sqrt(2 / (count * len(seeds))))
+    assert kept.std() == pytest.approx(math.sqrt(2 / count), rel=0.15)
+
+
+def test_gaussian_measurements_keep_angles_in_expectation():
+    V, W = randn(4, 6, seed=1), randn(4, 6, seed=2)
+    W = W - (V * W).sum() / V.square().sum() * V
+    V, W = V / V.norm(), W / W.norm()
+    seeds, count = range(600), 30
+    products = [
+        24 * float((p.operator @ V.flatten()) @ (p.operator @ W.flatten())) / count
+        for p in (MatrixSensing.random((4, 6), 1, count, seed) for seed in seeds)
+    ]
+    assert np.mean(products) == pytest.approx(0, abs=5 / math.sqrt(count * len(seeds)))
+
+
+def test_measurements_do_not_know_the_ground_truth_of_their_seed():
+    # Were both drawn from one stream of numbers, <A_i, W*> would not have mean square one.
+    squares = [
+        float(MatrixSensing.random((4, 6), 1, 30, seed).values.square().mean())
+        for seed in range(600)
+    ]
+    assert np.mean(squares) == pytest.approx(1, abs=5 * math.sqrt(2 / (30 * 600)))
+
+
+def test_measurements_of_one_instance_are_independent():
+    A = MatrixSensing.random((8, 10), 1, 400, seed=1).operator
+    gram = A @ A.T
+    # Off the diagonal: products of independent unit vectors' worth, variance 1/(d d').
+    apart = gram[~torch.eye(400, dtype=torch.bool)]
+    assert float(gram.diagonal().mean()) == pytest.approx(1, abs=5 * math.sqrt(2 / (80 * 400)))
+    assert float(apart.square().mean()) == pytest.approx(1 / 80, rel=0.05)
+
+
+# --- the minimum nuclear norm ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("solver", ["clarabel", "scs"])
+@pytest.mark.parametrize("ratio", [1.5, 2.05, 3.5], ids=["below", "paper's ratio", "above"])
+def test_both_solvers_agree_at_the_ratio_of_the_paper(solver, ratio):
+    shape, rank = (16, 16), 2
+    problem = MatrixSensing.random(shape, rank, round(ratio * rank * (32 - rank)), seed=0)
+    ours = min_nuclear_norm(problem, tolerance=1e-9)
+    theirs = min_nuclear_norm(problem, solver, tolerance=1e-6, max_iterations=100_000)
+    assert ours.method == "douglas-rachford"
+    assert max(ours.feasibility, theirs.feasibility) < 1e-12
+    # Each dual vector bounds the other's primal value.
+    for one, other in ((ours, theirs), (theirs, ours)):
+        image = torch.einsum("i,ijk->jk", one.dual, problem.operator.view(-1, *shape))
+        assert float(torch.linalg.matrix_norm(image, 2)) <= 1 + 1e-12
+        assert float(one.dual @ problem.values) <= other.nuclear_norm * (1 + 1e-12)
+    assert theirs.nuclear_norm == pytest.approx(ours.nuclear_norm, rel=2e-6)
+    size = torch.linalg.matrix_norm(ours.matrix)
+    assert torch.linalg.matrix_norm(theirs.matrix - ours.matrix) < 3e-3 * size
+    recovered = float(problem.error(ours.matrix)) < 1e-10
+    assert recovered == (ratio > 2)
+
+
+def test_paper_size_next_to_the_threshold_is_settled():
+    problem = MatrixSensing.random((100, 100), 5, 2000, seed=0)
+    found = min_nuclear_norm(problem)
+    image = (found.dual @ problem.operator).view(100, 100)
+    assert float(torch.linalg.matrix_norm(image, 2)) <= 1 + 1e-12
+    bound = float(found.dual @ problem.values)
+    assert float(nuclear_norm(found.matrix)) - bound <= 1e-8 * found.nuclear_norm
+    assert torch.linalg.vector_norm(problem.operator @ found.matrix.flatten() - problem.values) < (
+        1e-10 * torch.linalg.vector_norm(problem.values)
+    )
+    # The gap closes before the matrix settles: at a hundredfold gap the error is the same.
+    looser = min_nuclear_norm(problem, tolerance=1e-6)
+    assert float(problem.error(looser.matrix)) == pytest.approx(
+        float(problem.error(found.matrix)), rel=1e-2
+    )
