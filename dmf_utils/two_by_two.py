@@ -2,7 +2,7 @@ r"""The 2 x 2 completion problem in which every norm goes to infinity.
 
 Observed are :math:`w_{12} = w_{21} = 1` and :math:`w_{22} = 0`, with
 :math:`\ell = \frac12 \sum (w_{ij} - b_{ij})^2`; the entry :math:`w_{11}` is free. None of this is
-in the paper: Razin and Cohen (2020) found it.
+in the paper: Razin and Cohen (2020) found it. `two_by_two_flow` also takes other observed values.
 """
 
 from __future__ import annotations
@@ -146,6 +146,8 @@ class TwoByTwoFlow:
     """(T, 2): those of the first left and the first right singular vector, in radians."""
     determinant_sign: int
     """1 or -1; the flow keeps it."""
+    observed: tuple[float, float, float] = (1.0, 1.0, 0.0)
+    """The observed values of ``w_12``, ``w_21`` and ``w_22``."""
 
     @property
     def product(self) -> Tensor:
@@ -163,7 +165,7 @@ class TwoByTwoFlow:
     @property
     def loss(self) -> Tensor:
         """(T,): the loss."""
-        return _gradient(self.product).square().sum(dim=(1, 2)) / 2
+        return _gradient(self.product, self.observed).square().sum(dim=(1, 2)) / 2
 
     @property
     def effective_rank(self) -> Tensor:
@@ -173,7 +175,12 @@ class TwoByTwoFlow:
 
 
 def two_by_two_flow(
-    start: Any, depth: int, times: Any, *, tolerance: float = 1e-12
+    start: Any,
+    depth: int,
+    times: Any,
+    *,
+    observed: Any = (1.0, 1.0, 0.0),
+    tolerance: float = 1e-12,
 ) -> TwoByTwoFlow:
     r"""Follow the balanced gradient flow of the problem to very late times.
 
@@ -202,6 +209,8 @@ def two_by_two_flow(
         The number of factors, at least 2.
     times : (T,) vector
         Increasing times, the first one that of the start.
+    observed : (3,) vector
+        The observed values of ``w_12``, ``w_21`` and ``w_22``.
     tolerance : float
         Relative tolerance of a step of LSODA, which is implicit where the flow is stiff.
 
@@ -225,6 +234,7 @@ def two_by_two_flow(
     W = _checks.matrix(start, "start", (2, 2))
     depth = _checks.whole_number(depth, "depth", 2, "at depth 1 the determinant may change sign")
     times = _checks.increasing(times, "times")
+    observed = tuple(_checks.vector(observed, "observed", 3).tolist())
     tolerance = _checks.positive(tolerance, "tolerance")
     s = torch.linalg.svdvals(W)
     if s[1] <= 4 * torch.finfo(s.dtype).eps * s[0]:
@@ -235,7 +245,7 @@ def two_by_two_flow(
 
     def entries_rate(_: float, state: np.ndarray) -> np.ndarray:
         at = torch.from_numpy(state).reshape(2, 2)
-        return product_dynamics(at, _gradient(at), depth).flatten().numpy()
+        return product_dynamics(at, _gradient(at, observed), depth).flatten().numpy()
 
     def entries_apart(_: float, state: np.ndarray) -> float:
         first, second = np.linalg.svd(state.reshape(2, 2), compute_uv=False)
@@ -252,7 +262,9 @@ def two_by_two_flow(
     in_entries = coordinates[0] - coordinates[1] < math.log(_APART)
     while True:
         solution = solve_ivp(
-            entries_rate if in_entries else lambda _, x: _coordinates_rate(x, depth, sign),
+            entries_rate
+            if in_entries
+            else lambda _, x: _coordinates_rate(x, depth, sign, observed),
             (now, end),
             _product(coordinates, sign).ravel() if in_entries else coordinates,
             method="LSODA",
@@ -272,14 +284,15 @@ def two_by_two_flow(
         coordinates = _coordinates(last.reshape(2, 2), sign) if in_entries else last
         in_entries = not in_entries
     table = torch.from_numpy(np.stack(rows))
-    return TwoByTwoFlow(times, table[:, :2], table[:, 2:], sign)
+    return TwoByTwoFlow(times, table[:, :2], table[:, 2:], sign, observed)
 
 
-def _gradient(W: Tensor) -> Tensor:
+def _gradient(W: Tensor, observed: tuple[float, float, float] = (1.0, 1.0, 0.0)) -> Tensor:
     gradient = W.clone()
     gradient[..., 0, 0] = 0
-    gradient[..., 0, 1] -= 1
-    gradient[..., 1, 0] -= 1
+    gradient[..., 0, 1] -= observed[0]
+    gradient[..., 1, 0] -= observed[1]
+    gradient[..., 1, 1] -= observed[2]
     return gradient
 
 
@@ -299,14 +312,16 @@ def _coordinates(W: np.ndarray, sign: int) -> np.ndarray:
     return np.array([*np.log(s), math.atan2(U[1, 0], U[0, 0]), math.atan2(Vt[0, 1], Vt[0, 0])])
 
 
-def _coordinates_rate(state: np.ndarray, depth: int, sign: int) -> np.ndarray:
+def _coordinates_rate(
+    state: np.ndarray, depth: int, sign: int, observed: tuple[float, float, float]
+) -> np.ndarray:
     """Return the rates of the four coordinates; in scalars, for it is called ten thousand times."""
     log_first, log_second, theta, phi = map(float, state)
     first, second = math.exp(log_first), sign * math.exp(log_second)
     c, s, C, S = math.cos(theta), math.sin(theta), math.cos(phi), math.sin(phi)
-    g12 = first * c * S - second * s * C - 1
-    g21 = first * s * C - second * c * S - 1
-    g22 = first * s * S + second * c * C
+    g12 = first * c * S - second * s * C - observed[0]
+    g21 = first * s * C - second * c * S - observed[1]
+    g22 = first * s * S + second * c * C - observed[2]
     # The gradient times the right singular vectors (C, S) and (-S, C), then M.
     top1, low1 = g12 * S, g21 * C + g22 * S
     top2, low2 = g12 * C, g22 * C - g21 * S

@@ -259,3 +259,20 @@ def test_two_by_two_refuses():
         unobserved_entry_growth([0.0, 1.0], 2)
     with pytest.raises(ValueError, match="the free entry never moves"):
         unobserved_entry_growth(1.0, 1)
+
+
+@pytest.mark.parametrize("observed", [(1.0, 1.0, 0.3), (1.2, -0.8, 0.2), (0.9, 1.1, -0.4)])
+@pytest.mark.parametrize("depth", [2, 3])
+def test_other_observed_values_are_followed_like_the_product_matrix(observed, depth):
+    start = tensor([[0.3, 0.05], [-0.1, 0.2]])
+    times = torch.linspace(0, 3, 7, dtype=torch.float64)
+    flow = two_by_two_flow(start, depth, times, observed=observed)
+    misses = tensor([[0.0, observed[0]], [observed[1], observed[2]]])
+
+    def gradient(W):
+        return (W - misses) * tensor([[0.0, 1.0], [1.0, 1.0]])
+
+    reference = product_flow(gradient, balanced_factors(start, depth), times.tolist())
+    close(flow.product, reference, 1e-8)
+    expected = torch.stack([gradient(W).square().sum() / 2 for W in flow.product])
+    close(flow.loss, expected, 1e-12)
