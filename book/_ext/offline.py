@@ -21,7 +21,7 @@ PARTS = ("tex-chtml.js", "output/chtml/fonts", "input/tex/extensions", "ui", "a1
 
 def use_local_mathjax(app: Sphinx, config: Config) -> None:
     config.mathjax_path = "mathjax/tex-chtml.js"
-    # Also on pages whose only formulas stand in the outputs of cells, which Sphinx does not look into.
+    # Also on pages whose only formulas stand in outputs of cells, which Sphinx does not look into.
     app.set_html_assets_policy("always")
 
 
