@@ -18,9 +18,10 @@ __all__ = ["student_notebook", "title_of", "with_plain_exercises", "with_values"
 _EXERCISE = re.compile(r"(`{3,}|:{3,}|~{3,})\s*\{(exercise|exercise-start|exercise-end)\}\s*(.*)")
 _NOTE = (
     "*Student notebook of the chapter “{title}”. It runs from top to bottom in under a "
-    "minute{size}. It needs the book's package `dmf_utils`.*"
+    "minute{size}. It needs the book's package `dmf_utils`. The page also fills in what stands "
+    "between braces: numbers, and the names of figures, chapters and papers.*"
 )
-_SIZE = ", as the parameters below are small: its numbers are not those of the chapter's page"
+_SIZE = ", as the parameters below are small: its numbers and verdicts are not those of the page"
 
 
 def student_notebook(project: Project, chapter: str) -> Stripped:
@@ -92,7 +93,7 @@ def with_plain_exercises(text: str) -> str:
         if begin := _EXERCISE.fullmatch(mark):
             closing.append((begin[1], True))
             if begin[2] != "exercise-end":
-                kept.append(f"**Exercise. {begin[3]}**" if begin[3] else "**Exercise.**")
+                kept += [f"**Exercise. {begin[3]}**" if begin[3] else "**Exercise.**", ""]
                 in_options = True
         elif (
             closing
@@ -109,10 +110,9 @@ def with_plain_exercises(text: str) -> str:
             closing.append((other[1], False))
             kept.append(line)
         else:
-            if in_options and mark:
-                kept.append("")
+            if mark or kept[-1:] != [""]:
+                kept.append(line)
             in_options = False
-            kept.append(line)
     return "\n".join(kept)
 
 

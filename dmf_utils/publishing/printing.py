@@ -63,7 +63,7 @@ async ([course, name]) => {
     if (table.offsetWidth > room) table.style.zoom = room / table.offsetWidth;
   });
   document.querySelectorAll(".cell_input, .cell_output, .admonition, table").forEach(box => {
-    if (box.offsetHeight < 240) box.style.breakInside = "avoid";
+    if (box.offsetHeight < 240) box.style.setProperty("break-inside", "avoid", "important");
   });
   await Promise.all([...document.images].map(image => image.decode().catch(() => null)));
   return article.innerHTML;

@@ -204,6 +204,8 @@ class _Reader:
                     break
                 inside = True
                 lines.append(begin[1] + CODE_HERE)
+                if begin[1]:
+                    lines.append(f"{begin[1]}...")  # a function needs a body to be run
             elif _END.match(line):
                 if not inside:
                     inside = True
