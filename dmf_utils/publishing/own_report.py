@@ -33,7 +33,7 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem .9rem; ma
 dt { color: var(--soft); } dd { margin: 0; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr));
   gap: .8rem; } figure { margin: 0; break-inside: avoid; }
-figcaption { font-size: .87rem; color: var(--soft); } svg { width: 100%; height: auto; }
+figcaption { font-size: .87em; color: var(--soft); } svg { width: 100%; height: auto; }
 svg text { font: 11px system-ui, sans-serif; fill: var(--ink); }
 svg .x { text-anchor: middle; } svg .y { text-anchor: end; }
 .axis { fill: none; stroke: var(--soft); } .grid { stroke: var(--faint); stroke-width: .6; }
