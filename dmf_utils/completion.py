@@ -191,14 +191,14 @@ class MatrixCompletion(SquaredLoss):
     def loss_and_gradient(self, W: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and gradient at once, for the engine: no check of the shape."""
         gradient = torch.addcmul(self.data, W, self._weights)
-        flat = gradient.flatten(-2)
-        return torch.linalg.vecdot(flat, flat) * self._loss_factor, gradient
+        size = torch.linalg.vector_norm(gradient, dim=(-2, -1))
+        return self._loss_factor * size.square(), gradient
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> MatrixCompletion:
         """This problem on another device, in another precision, for the engine."""
         return self._with(lambda part: part.to(device, dtype))
 
-    def take(self, indices: Tensor) -> MatrixCompletion:
+    def take(self, indices: Tensor | slice) -> MatrixCompletion:
         """The problems of a stack at `indices`; a single problem is its own choice."""
         return self if self._weights.ndim == 2 else self._with(lambda part: part[indices])
 

@@ -6,6 +6,7 @@ shape ``(d, hidden)``, those between ``(hidden, hidden)``; at depth 1 there is o
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 import warnings
@@ -211,7 +212,7 @@ def product_matrix(factors: Sequence[Tensor]) -> Tensor:
     -------
     Tensor, shape (..., d_N, d_0)
     """
-    return _prefix_products(factors)[-1]
+    return functools.reduce(lambda W, factor: factor @ W, factors)
 
 
 def factor_gradients(factors: Sequence[Tensor], gradient: Tensor) -> list[Tensor]:
@@ -235,9 +236,10 @@ def factor_gradients(factors: Sequence[Tensor], gradient: Tensor) -> list[Tensor
     list of Tensor
         One gradient a factor, of the factor's shape.
     """
-    prefixes = _prefix_products(factors)
     out = [torch.empty_like(W) for W in factors]
-    sweep_back(factors, prefixes, gradient, out)
+    flat = [[W.reshape(-1, *W.shape[-2:]) for W in several] for several in (factors, out)]
+    prefixes = prefix_products(flat[0])
+    sweep_back(flat[0], prefixes, gradient.reshape(prefixes[-1].shape), flat[1])
     return out
 
 
@@ -293,22 +295,24 @@ def factor_shapes(
     return [(sizes[j + 1], sizes[j]) for j in range(depth)]
 
 
+def prefix_products(factors: Sequence[Tensor]) -> list[Tensor]:
+    """``[W_1, W_2 W_1, ..., W_N ... W_1]`` of factors ``(B, d_j, d_{j-1})``."""
+    prefixes = [factors[0]]
+    for W in factors[1:]:
+        prefixes.append(torch.bmm(W, prefixes[-1]))
+    return prefixes
+
+
 def sweep_back(
     factors: Sequence[Tensor], prefixes: Sequence[Tensor], gradient: Tensor, out: Sequence[Tensor]
 ) -> None:
     """Write the gradients into `out`, given the prefix products; the engine's inner loop."""
     for j in range(len(factors) - 1, 0, -1):
-        torch.matmul(gradient, prefixes[j - 1].mT, out=out[j])
-        gradient = factors[j].mT @ gradient
-    out[0].copy_(gradient)
-
-
-def _prefix_products(factors: Sequence[Tensor]) -> list[Tensor]:
-    """``[W_1, W_2 W_1, ..., W_N ... W_1]``."""
-    prefixes = [factors[0]]
-    for W in factors[1:]:
-        prefixes.append(W @ prefixes[-1])
-    return prefixes
+        torch.bmm(gradient, prefixes[j - 1].mT, out=out[j])
+        # The last of these products is the first factor's gradient, and goes where it belongs.
+        gradient = torch.bmm(factors[j].mT, gradient, out=out[0] if j == 1 else None)
+    if len(factors) == 1:
+        out[0].copy_(gradient)
 
 
 def _check_size(name: str, value: int, minimum: int) -> int:

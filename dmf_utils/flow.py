@@ -5,33 +5,20 @@ Each factorization has its own step size, and leaves the batch when it is done.
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from dmf_utils.factorization import Start, gaussian, product_matrix
+from dmf_utils.factorization import Start, gaussian
+from dmf_utils.flow_batch import Aim, FlowBatch, Method
 from dmf_utils.problems import Problem
 from dmf_utils.progress import progress_bar
 from dmf_utils.runs import check_positive, few_threads, prepare
-from dmf_utils.steppers import (
-    Factorizations,
-    Step,
-    chebyshev_stages,
-    chebyshev_step,
-    dormand_prince_step,
-    longest_chebyshev_step,
-    spectral_radius,
-)
-from dmf_utils.trajectory import Record, Recorder, Status, Trajectory, warn_unless_reached
+from dmf_utils.steppers import Factorizations
+from dmf_utils.trajectory import Record, Trajectory, warn_unless_reached
 
 __all__ = ["gradient_flow"]
-
-Method = Literal["automatic", "dormand-prince"]
 
 
 def gradient_flow(
@@ -42,20 +29,21 @@ def gradient_flow(
     *,
     until_time: float | None = None,
     hidden: int | None = None,
-    tolerance: float = 1e-5,
+    tolerance: float = 3e-5,
     method: Method = "automatic",
     record: Record | None = None,
     max_steps: int = 100_000,
     progress: bool = False,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float64,
+    gradient_dtype: torch.dtype | None = None,
 ) -> Trajectory | list[Trajectory]:
     r"""Follow gradient flow on a deep factorization until a loss or a time.
 
     .. math:: \dot W_j = -\frac{\partial}{\partial W_j} \ell(W_N \cdots W_1), \qquad j = 1 \dots N
 
     Dormand–Prince 5(4) with step control; where its stability, not its accuracy, limits the step,
-    the stabilized method of `steppers` takes over as long as it goes farther for an evaluation.
+    the stabilized method of `chebyshev` takes over as long as it goes farther for an evaluation.
     The end is located on the step's interpolant: the loss there is `until_loss` to 1 %.
 
     Parameters
@@ -73,8 +61,9 @@ def gradient_flow(
     hidden : int, optional
         Hidden size, default ``min(d, d')``.
     tolerance : float
-        Local error of a step relative to the norm of all factors together. What is smaller than
-        that is not controlled: a mode that waits below it, while larger ones are at rest, is
+        Local error of a step relative to the norm of all factors together; the stabilized method,
+        whose error is of a lower order, is held to 0.3 of it. What is smaller than that is not
+        controlled: a mode that waits below it, while larger ones are at rest, is
         learned too late, and so is a loss reached that is small only below it.
     method : {"automatic", "dormand-prince"}
         The second never leaves Dormand–Prince, for reference solutions and comparisons.
@@ -86,6 +75,11 @@ def gradient_flow(
         Whether to show a bar.
     device, dtype
         Where and in which precision to compute. In single precision the step control stalls late.
+    gradient_dtype : torch.dtype, optional
+        Precision of the gradients and of what a step adds to the state, default `dtype`. With
+        ``torch.float32`` an evaluation takes about half the time, while the states, the sums over
+        all steps, the end and what is recorded stay in double precision. Rounding is then some
+        1e-6 of the ground truth's entries.
 
     Returns
     -------
@@ -114,10 +108,14 @@ def gradient_flow(
     if method not in ("automatic", "dormand-prince"):
         raise ValueError(f'method must be "automatic" or "dormand-prince", got {method!r}')
     batch, states, single = prepare(problem, depth, start, hidden, device, dtype)
+    precision = gradient_dtype or dtype
+    batch = _with_gradients_in(precision, batch, device, dtype, tolerance)
     record = Record() if record is None else record
-    aim = _Aim(until_loss, until_time, tolerance, method, max_steps)
+    aim = Aim(until_loss, until_time, tolerance, method, max_steps, precision)
     with few_threads(max(max(shape) for shape in batch.shapes)):
-        together = _Batch(batch, states, aim, record)
+        together = FlowBatch(batch, states, aim, record)
+        first_loss = max(run.first_loss for run in together.runs)
+        _check_resolved(until_loss, first_loss, is_coarse=precision != dtype)
         with progress_bar("gradient flow", total=1000, show=progress) as bar:
             while len(together.done) < len(batch):
                 together.step_all()
@@ -127,249 +125,39 @@ def gradient_flow(
     return runs[0] if single else runs
 
 
-@dataclass(frozen=True)
-class _Aim:
-    """What all runs of a batch have in common."""
-
-    until_loss: float | None
-    until_time: float | None
-    tolerance: float
-    method: Method
-    max_steps: int
-
-    @property
-    def end_time(self) -> float:
-        return math.inf if self.until_time is None else self.until_time
-
-    def is_reached(self, loss: float) -> bool:
-        return self.until_loss is not None and loss <= self.until_loss
-
-
-class _Run:
-    """The progress of one factorization."""
-
-    def __init__(self, loss: float, first_step: float, recorder: Recorder) -> None:
-        self.first_loss = self.loss = loss
-        self.step, self.recorder = first_step, recorder
-        self.time = self.seconds = 0.0
-        self.n_gradients, self.n_steps = 1, 0
-        self.still_steps = 0  # in a row, that moved nothing
-        self.previous_error = 1e-4  # relative to what is tolerated
-        self.is_stiff = False  # whether the Chebyshev method steps it
-        self.limited_steps = 0  # in a row, at Dormand and Prince's limit of stability
-        self.curvature: float | None = None  # the largest, as last estimated
-        self.curvature_age = 0  # steps since then
-        self.direction: Tensor | None = None  # in which it was seen
-
-    def next_step(self, error: float, accepted: bool) -> None:
-        """Set the size of the next step from the last one's `error`, relative to the tolerated."""
-        if not math.isfinite(error):
-            factor = 0.2
-        elif self.is_stiff:
-            factor = 0.8 * max(error, 1e-10) ** (-1 / 3)
-        elif accepted:  # the second factor keeps the step steady at the limit of stability
-            factor = 0.9 * max(error, 1e-10) ** -0.14 * self.previous_error**0.08
-            self.previous_error = max(error, 1e-4)
-        else:
-            factor = 0.9 * error**-0.14
-        self.step *= min(5.0 if accepted else 1.0, max(0.2, factor))
-
-    def choose_method(self, step_taken: float, curvature: float | None, direction: Tensor) -> None:
-        """Change the method where the other goes farther for an evaluation.
-
-        Dormand–Prince covers at most 3.3/6 over the curvature for one, the Chebyshev method with
-        `s` stages some 0.65 s: it wins as soon as stability, not accuracy, limits the step.
-        """
-        if self.is_stiff:
-            self.curvature_age += 1
-            if self.curvature is not None and self.step * self.curvature < 1.6:
-                self.is_stiff, self.limited_steps, self.previous_error = False, 0, 1e-2
-                self.step = min(1.5 * self.step, 2.5 / self.curvature)
-        else:
-            limited = curvature is not None and step_taken * curvature > 2.7
-            self.limited_steps = self.limited_steps + 1 if limited else 0
-            if self.limited_steps >= 3:
-                self.is_stiff, self.curvature = True, None
-                self.direction = direction.clone()
-                self.step *= 1.5
-
-
-class _Batch:
-    """All runs, their states, and the steps they make together."""
-
-    def __init__(self, batch: Factorizations, states: Tensor, aim: _Aim, record: Record) -> None:
-        self.batch, self.states, self.aim = batch, states, aim
-        self.gradients = torch.empty_like(states)
-        losses = batch.gradient(states, out=self.gradients).tolist()
-        self.workspace = states.new_zeros((len(batch), 7, states.shape[1]))
-        sizes = torch.linalg.vector_norm(states, dim=1)
-        slopes = torch.linalg.vector_norm(self.gradients, dim=1)
-        first_steps = torch.where(slopes > 0, 0.01 * sizes / slopes, math.inf).tolist()
-        self.runs = [
-            _Run(loss, first, Recorder(record))
-            for loss, first in zip(losses, first_steps, strict=True)
-        ]
-        self.done: dict[int, Trajectory] = {}
-        for b, run in enumerate(self.runs):
-            if not math.isfinite(run.loss):
-                self._finish(b, Status.diverged, states[b])
-                continue
-            if run.recorder.next_time == 0:
-                self._record(b, states[b])
-            if aim.is_reached(run.loss):
-                self._finish(b, Status.reached, states[b])
-            elif math.isinf(run.step):  # the gradient vanishes: nothing will ever move
-                self._stand_still(b)
-
-    def step_all(self) -> None:
-        """One step of every run that is not done: one group for each method."""
-        active = [b for b in range(len(self.runs)) if b not in self.done]
-        for is_stiff in (False, True):
-            group = [b for b in active if self.runs[b].is_stiff is is_stiff]
-            if not group:
-                continue
-            begin = time.perf_counter()
-            stages = self._stages(group) if is_stiff else {}
-            group.sort(key=lambda b: -stages.get(b, 0))
-            steps = [min(self.runs[b].step, self.aim.end_time - self.runs[b].time) for b in group]
-            h = self.states.new_tensor(steps)
-            origin = self.batch.take(group), self.states[group], self.gradients[group], h
-            if is_stiff:
-                step = chebyshev_step(*origin, [stages[b] for b in group], self.workspace)
-            else:
-                step = dormand_prince_step(*origin, self.workspace)
-            sizes = torch.linalg.vector_norm(step.states, dim=1)
-            tried = torch.tensor(step.errors, dtype=torch.float64)
-            errors = tried / (self.aim.tolerance * sizes.cpu())
-            moves = torch.linalg.vector_norm(step.states - origin[1], dim=1) / sizes
-            for i, (b, error, move) in enumerate(
-                zip(group, errors.tolist(), moves.tolist(), strict=True)
-            ):
-                self.runs[b].n_gradients += step.evaluations[i]
-                self._settle(b, step, i, steps[i], error, move)
-            share = (time.perf_counter() - begin) / len(group)
-            for b in group:
-                self.runs[b].seconds += share
-
-    def _stages(self, group: list[int]) -> dict[int, int]:
-        """Stages of the Chebyshev step of each run; curvatures are estimated anew when old."""
-        stages = {}
-        for b in group:
-            run = self.runs[b]
-            if run.curvature is None or run.curvature_age >= 20:
-                seen, run.direction, n = spectral_radius(
-                    self.batch.take([b]),
-                    self.states[b : b + 1],
-                    self.gradients[b : b + 1],
-                    run.direction,
-                    max_iterations=20 if run.curvature is None else 4,
-                )
-                run.curvature, run.curvature_age = 1.1 * seen, 0  # seen from below
-                run.n_gradients += n
-            run.step = min(run.step, longest_chebyshev_step(run.curvature))
-            h = min(run.step, self.aim.end_time - run.time)
-            stages[b] = chebyshev_stages(h, run.curvature)
-        return stages
-
-    def _settle(self, b: int, step: Step, i: int, h: float, error: float, move: float) -> None:
-        """Accept or reject the step that run `b` tried."""
-        run, loss = self.runs[b], step.losses[i]
-        if not (math.isfinite(loss) and error <= 1):
-            was_finite = math.isfinite(loss) and math.isfinite(error)
-            run.step = h
-            run.next_step(error if was_finite else math.inf, accepted=False)
-            run.curvature_age = 20
-            if run.step <= 1e-15 * run.time or run.step < 1e-290:
-                status = Status.stalled if was_finite else Status.diverged
-                self._finish(b, status, self.states[b])
-            return
-        theta = 1.0
-        if self.aim.is_reached(loss):
-            theta = self._locate(b, lambda at: step.interpolate(i, at), loss)
-        # The last step ends at the asked time itself, however the sum is rounded.
-        to_the_end = theta == 1 and h >= self.aim.end_time - run.time
-        end = self.aim.end_time if to_the_end else run.time + theta * h
-        while run.recorder.next_time <= end:
-            at = (run.recorder.next_time - run.time) / h
-            self._record(b, step.interpolate(i, at))
-        state = step.states[i] if theta == 1 else step.interpolate(i, theta)
-        run.n_steps += 1
-        run.time, run.loss = end, loss
-        if self.aim.is_reached(loss):
-            run.loss = float(self.batch.take([b]).loss(state[None]))
-            return self._finish(b, Status.reached, state)
-        if run.time >= self.aim.end_time:
-            return self._finish(b, Status.reached, state)
-        if run.n_steps >= self.aim.max_steps:
-            return self._finish(b, Status.step_limit, state)
-        self.states[b], self.gradients[b] = state, step.gradients[i]
-        # Rounding alone moves by more the more stages there are; and as these steps are the longer
-        # ones, fewer of them show that nothing else moves.
-        is_still = move < 1e-13 * max(1.0, 0.1 * step.evaluations[i])
-        run.still_steps = run.still_steps + (5 if run.is_stiff else 1) if is_still else 0
-        if run.still_steps >= 50:
-            return self._stand_still(b)
-        run.step = h
-        run.next_step(error, accepted=True)
-        seen = None if step.curvatures is None else step.curvatures[i]
-        if self.aim.method == "automatic":
-            run.choose_method(h, seen, step.states[i] if seen is None else step.directions[i])
-        return None
-
-    def _locate(self, b: int, at: Callable[[float], Tensor], end_loss: float) -> float:
-        """The fraction of the step at which the loss is the asked one."""
-        alone, aim = self.batch.take([b]), math.log(self.aim.until_loss)
-        low, above = 0.0, math.log(self.runs[b].loss) - aim
-        high, below = 1.0, math.log(max(end_loss, 1e-300)) - aim
-        theta, miss = high, below
-        while abs(miss) > 1e-5 and high - low > 1e-12:
-            # The logarithm of the loss is nearly linear; the clamp bisects where it is not.
-            share = min(0.9, max(0.1, above / (above - below)))
-            theta = low + share * (high - low)
-            miss = math.log(max(float(alone.loss(at(theta)[None])), 1e-300)) - aim
-            if miss > 0:
-                low, above = theta, miss
-            else:
-                high, below = theta, miss
-        return theta
-
-    def _record(self, b: int, state: Tensor) -> None:
-        factors = [W[0] for W in self.batch.factors(state[None])]
-        loss = float(self.batch.take([b]).loss(state[None]))
-        self.runs[b].recorder.write(loss, product_matrix(factors), factors)
-
-    def _stand_still(self, b: int) -> None:
-        """End a run that cannot move: it is at every later time where it is now."""
-        run = self.runs[b]
-        if self.aim.until_time is None:
-            return self._finish(b, Status.stalled, self.states[b])
-        while run.recorder.next_time <= self.aim.end_time:
-            self._record(b, self.states[b])
-        run.time = self.aim.end_time
-        return self._finish(b, Status.reached, self.states[b])
-
-    def _finish(self, b: int, status: Status, state: Tensor) -> None:
-        run = self.runs[b]
-        factors = [W[0].clone() for W in self.batch.factors(state[None])]
-        self.done[b] = run.recorder.finish(
-            product=product_matrix(factors),
-            factors=factors,
-            loss=run.loss,
-            time=run.time,
-            status=status,
-            n_gradients=run.n_gradients,
-            n_steps=run.n_steps,
-            seconds=run.seconds,
+def _with_gradients_in(
+    precision: torch.dtype,
+    batch: Factorizations,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    tolerance: float,
+) -> Factorizations:
+    """The batch, computing its gradients in another precision if that is asked."""
+    if precision == dtype:
+        return batch
+    if precision != torch.float32 or dtype != torch.float64:
+        raise ValueError(
+            f"gradient_dtype must be torch.float32 (with dtype torch.float64) or dtype itself, got "
+            f"{precision} with dtype {dtype}"
         )
+    if tolerance < 1e-6:
+        raise ValueError(
+            f"tolerance = {tolerance!r} is finer than gradients in single precision; take at "
+            "least 1e-6, or leave gradient_dtype out"
+        )
+    if not hasattr(batch.problem, "to"):
+        raise TypeError(
+            "gradient_dtype needs a problem with a method to(device, dtype), which "
+            f"{type(batch.problem).__name__} has not; leave gradient_dtype out"
+        )
+    coarse = batch.problem.to(device, precision)
+    return Factorizations(batch.problem, batch.shapes, len(batch), coarse)
 
-    def fraction_done(self) -> float:
-        """A rough share of the way, for the progress bar."""
-        shares = []
-        for b, run in enumerate(self.runs):
-            of_time = run.time / self.aim.end_time
-            of_loss = 0.0
-            if self.aim.until_loss is not None and run.loss > self.aim.until_loss:
-                whole = math.log(run.first_loss / self.aim.until_loss)
-                of_loss = max(0.0, math.log(run.first_loss / run.loss) / whole)
-            shares.append(1.0 if b in self.done else max(of_time, of_loss))
-        return sum(shares) / len(shares)
+
+def _check_resolved(until_loss: float | None, first_loss: float, is_coarse: bool) -> None:
+    if is_coarse and until_loss is not None and until_loss < 1e-10 * first_loss:
+        raise ValueError(
+            f"until_loss = {until_loss!r} is less than single precision resolves where the loss "
+            f"begins at {first_loss:.3g}; take at least {1e-10 * first_loss:.1g}, or leave "
+            "gradient_dtype out"
+        )

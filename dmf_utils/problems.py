@@ -67,7 +67,7 @@ class FullObservation(SquaredLoss):
         """This problem on another device, in another precision, for the engine."""
         return self._changed(data=self.data.to(device, dtype))
 
-    def take(self, indices: Tensor) -> FullObservation:
+    def take(self, indices: Tensor | slice) -> FullObservation:
         """All matrices of a batch share this problem, so any choice of them does."""
         return self
 
@@ -86,8 +86,9 @@ class _Several:
     def to(self, device: torch.device | str, dtype: torch.dtype) -> _Several:
         return _Several([p.to(device, dtype) if hasattr(p, "to") else p for p in self.problems])
 
-    def take(self, indices: Tensor) -> _Several:
-        return _Several([self.problems[i] for i in indices.tolist()])
+    def take(self, indices: Tensor | slice) -> _Several:
+        chosen = torch.arange(len(self.problems))[indices].tolist()
+        return _Several([self.problems[i] for i in chosen])
 
 
 def stack(problems: Sequence[Problem]) -> Problem:

@@ -121,7 +121,7 @@ class MatrixSensing(SquaredLoss):
         operator, values = self.operator.to(device, dtype), self.values.to(device, dtype)
         return self._changed(operator=operator, values=values, data=operator)
 
-    def take(self, indices: Tensor) -> MatrixSensing:
+    def take(self, indices: Tensor | slice) -> MatrixSensing:
         """All matrices of a batch share this problem, so any choice of them does."""
         return self
 

@@ -1,30 +1,27 @@
-r"""One step of gradient flow for a batch, by Dormand–Prince 5(4) or Runge–Kutta–Chebyshev 2.
+r"""Factorizations as flat states with their gradients, and one step of Dormand–Prince 5(4).
 
 Dormand–Prince is accurate, but stable only for steps below 3.3 over the largest curvature. Near a
-minimum, or while the flow waits at a saddle, that is what limits it. The Chebyshev method is of
-order 2 and stable for steps of :math:`0.65\,s^2` over the curvature with `s` evaluations: there it
-travels many times farther for an evaluation. `gradient_flow` switches between the two.
+minimum, or while the flow waits at a saddle, that is what limits it; there `gradient_flow` takes
+the method of `chebyshev`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from scipy.integrate import RK45
 from torch import Tensor
 
-from dmf_utils.factorization import product_matrix, sweep_back
+from dmf_utils.factorization import prefix_products, product_matrix, sweep_back
 from dmf_utils.problems import Problem
 
-__all__ = ["Factorizations", "Step", "chebyshev_step", "dormand_prince_step", "spectral_radius"]
+__all__ = ["Factorizations", "Step", "dormand_prince_step"]
 
 # The coefficients of Dormand and Prince (1980), and Shampine's interpolant, as scipy keeps them.
-_STAGES = torch.from_numpy(RK45.A)
-_WEIGHTS = torch.from_numpy(RK45.B)
+_TABLE = torch.zeros((7, 6), dtype=torch.float64)  # of the stages, then of the end
+_TABLE[:6, :5], _TABLE[6] = torch.from_numpy(RK45.A), torch.from_numpy(RK45.B)
 _ERROR_WEIGHTS = torch.from_numpy(RK45.E)
 _INTERPOLANT = torch.from_numpy(RK45.P)
 
@@ -40,40 +37,54 @@ class Factorizations:
         Shapes of ``[W_1, ..., W_N]``.
     count : int
         B.
+    gradient_problem : Problem, optional
+        The same problem in the precision in which gradients are computed, if that is another.
     """
 
-    def __init__(self, problem: Problem, shapes: Sequence[tuple[int, int]], count: int) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        shapes: Sequence[tuple[int, int]],
+        count: int,
+        gradient_problem: Problem | None = None,
+    ) -> None:
         self.problem, self.count = problem, count
+        self.gradient_problem = problem if gradient_problem is None else gradient_problem
         self.shapes = list(shapes)
-        sizes = torch.tensor([rows * columns for rows, columns in shapes])
-        self.offsets = [0, *sizes.cumsum(0).tolist()]
+        self.sizes = [rows * columns for rows, columns in shapes]
+        self.are_alike = len(set(self.shapes)) == 1
 
     def __len__(self) -> int:
         return self.count
 
     def factors(self, states: Tensor) -> list[Tensor]:
         """Factors ``(B, d_j, d_{j-1})`` as views of the states ``(B, P)``."""
-        return [
-            states[:, begin:end].view(-1, rows, columns)
-            for (rows, columns), begin, end in zip(
-                self.shapes, self.offsets[:-1], self.offsets[1:], strict=True
-            )
-        ]
+        if self.are_alike:
+            return list(states.view(-1, len(self.shapes), *self.shapes[0]).unbind(1))
+        pieces = states.split(self.sizes, dim=1)
+        return [W.view(-1, *shape) for W, shape in zip(pieces, self.shapes, strict=True)]
 
     def take(self, indices: Sequence[int]) -> Factorizations:
         """Those at `indices`, for a batch that has become smaller."""
         if list(indices) == list(range(self.count)):
             return self
-        chosen = self.problem.take(torch.tensor(list(indices)))
-        return Factorizations(chosen, self.shapes, len(indices))
+        one, other, first = self.problem, self.gradient_problem, indices[0]
+        together = list(indices) == list(range(first, first + len(indices)))
+        # A slice is a view; an index copies.
+        at = slice(first, first + len(indices)) if together else torch.tensor(list(indices))
+        chosen = one.take(at)
+        in_gradients = chosen if other is one else other.take(at)
+        return Factorizations(chosen, self.shapes, len(indices), in_gradients)
 
     def gradient(self, states: Tensor, out: Tensor) -> Tensor:
-        r"""Write :math:`\partial\varphi/\partial(W_1 \dots W_N)` into `out`, return the losses."""
+        r"""Write :math:`\partial\varphi/\partial(W_1 \dots W_N)` into `out`, return the losses.
+
+        In the precision of `states`, which is that of the problem or of `gradient_problem`.
+        """
         factors = self.factors(states)
-        prefixes = [factors[0]]
-        for W in factors[1:]:
-            prefixes.append(torch.bmm(W, prefixes[-1]))
-        loss, gradient = self.problem.loss_and_gradient(prefixes[-1])
+        prefixes = prefix_products(factors)
+        problem = self.problem if states.dtype == torch.float64 else self.gradient_problem
+        loss, gradient = problem.loss_and_gradient(prefixes[-1])
         sweep_back(factors, prefixes, gradient, self.factors(out))
         return loss
 
@@ -129,27 +140,31 @@ def dormand_prince_step(
     """
     stages = workspace[: len(states), :7]
     stages[:, 0] = gradients
-    origin = states.unsqueeze(1)
+    origin = states.to(stages)
+    weights = (-h[:, None, None] * _TABLE.to(h)).to(stages)
     for i in range(1, 6):
-        weights = -h[:, None, None] * _STAGES[i, :i].to(h)
-        point = torch.baddbmm(origin, weights, stages[:, :i]).squeeze(1)
-        batch.gradient(point, out=stages[:, i])
-    last = point
-    point = torch.baddbmm(origin, -h[:, None, None] * _WEIGHTS.to(h), stages[:, :6]).squeeze(1)
+        point = torch.baddbmm(origin.unsqueeze(1), weights[:, i : i + 1, :i], stages[:, :i])
+        batch.gradient(point.squeeze(1), out=stages[:, i])
+    last = point.squeeze(1)
+    # Added to the state itself, so that what a coarser gradient rounds off stays in proportion to
+    # the step, not to the state.
+    ends = states + torch.bmm(weights[:, 6:, :6], stages[:, :6]).squeeze(1)
+    point = ends.to(stages)
     losses = batch.gradient(point, out=stages[:, 6])
-    errors = h * torch.linalg.vector_norm(torch.matmul(_ERROR_WEIGHTS.to(h), stages), dim=-1)
+    errors = h * torch.linalg.vector_norm(_ERROR_WEIGHTS.to(stages) @ stages, dim=-1)
     # The last two stages stand at the same time: the difference of their gradients over their
     # distance estimates the curvature that limits the step (Hairer and Wanner, section IV.2).
     directions = stages[:, 6] - stages[:, 5]
     apart = torch.linalg.vector_norm(point - last, dim=-1)
-    curvatures = torch.linalg.vector_norm(directions, dim=-1) / apart.clamp_min(1e-300)
+    least = torch.finfo(apart.dtype).tiny
+    curvatures = torch.linalg.vector_norm(directions, dim=-1) / apart.clamp_min(least)
 
     def interpolate(b: int, theta: float) -> Tensor:
         powers = torch.tensor([theta ** (k + 1) for k in range(4)], dtype=h.dtype, device=h.device)
-        return states[b] - h[b] * ((_INTERPOLANT.to(h) @ powers) @ stages[b])
+        return states[b] - h[b] * ((_INTERPOLANT.to(h) @ powers).to(stages) @ stages[b])
 
     return Step(
-        point,
+        ends,
         stages[:, 6],
         losses.tolist(),
         errors.tolist(),
@@ -158,145 +173,3 @@ def dormand_prince_step(
         curvatures.tolist(),
         directions,
     )
-
-
-@cache
-def _chebyshev_coefficients(s: int) -> list[tuple[float, ...]]:
-    """Weights of ``(y_0, f_0, f_{j-1}, Y_{j-1}, Y_{j-2})`` in ``Y_j``, for ``j = 1 ... s``.
-
-    Sommeijer, Shampine and Verwer (1998), with their damping 2/13.
-    """
-    w0 = 1 + 2 / (13 * s**2)
-    T, dT, ddT = [1.0, w0], [0.0, 1.0], [0.0, 0.0]
-    for j in range(2, s + 1):
-        T.append(2 * w0 * T[j - 1] - T[j - 2])
-        dT.append(2 * T[j - 1] + 2 * w0 * dT[j - 1] - dT[j - 2])
-        ddT.append(4 * dT[j - 1] + 2 * w0 * ddT[j - 1] - ddT[j - 2])
-    w1 = dT[s] / ddT[s]
-    b = [ddT[j] / dT[j] ** 2 for j in range(2, s + 1)]
-    b = [b[0], b[0], *b]
-    weights = [(1.0, b[1] * w1, 0.0, 0.0, 0.0)]
-    for j in range(2, s + 1):
-        mu, nu = 2 * w0 * b[j] / b[j - 1], -b[j] / b[j - 2]
-        mu_f = 2 * w1 * b[j] / b[j - 1]
-        weights.append((1 - mu - nu, -mu_f * (1 - b[j - 1] * T[j - 1]), mu_f, mu, nu))
-    return weights
-
-
-MAX_STAGES = 250  # beyond it a run at rest would make ever longer steps of ever more stages
-
-
-def longest_chebyshev_step(curvature: float) -> float:
-    """The step that is stable at this largest curvature with as many stages as are allowed."""
-    return (MAX_STAGES**2 - 1) / (1.54 * max(curvature, 1e-300))
-
-
-def chebyshev_stages(h: float, curvature: float) -> int:
-    """The least number of stages with which a step `h` is stable at this largest curvature."""
-    return max(2, math.ceil(math.sqrt(1 + 1.54 * h * curvature)))
-
-
-def chebyshev_step(
-    batch: Factorizations,
-    states: Tensor,
-    gradients: Tensor,
-    h: Tensor,
-    stages: Sequence[int],
-    workspace: Tensor,
-) -> Step:
-    """Runge–Kutta–Chebyshev step, of order 2 with an error estimate, each with its own stages.
-
-    Parameters
-    ----------
-    batch : Factorizations
-        In the order of decreasing `stages`: the batch narrows as the shorter steps are complete.
-    states, gradients : Tensor, shape (B, P)
-    h : Tensor, shape (B,)
-    stages : sequence of int
-        Numbers of stages `s`, at least 2, decreasing.
-    workspace : Tensor, shape (>= B, >= 7, P)
-        Scratch memory, overwritten.
-
-    References
-    ----------
-    B. P. Sommeijer, L. F. Shampine, J. G. Verwer, *RKC: an explicit solver for parabolic PDEs*,
-    J. Comput. Appl. Math. 88 (1998).
-    """
-    slots = workspace[: len(states), :5]
-    slots[:, 0], slots[:, 1], slots[:, 2:] = states, gradients, 0.0
-    slots[:, 3] = states
-    tables = [_chebyshev_coefficients(s) for s in stages]
-    part = batch
-    for j in range(stages[0]):
-        # Slots 3 and 4 hold the last two stages, and change places at every one.
-        newer, older = (3, 4) if j % 2 == 0 else (4, 3)
-        n = sum(s > j for s in stages)
-        if n < len(part):
-            part = batch.take(range(n))
-        if j > 0:
-            part.gradient(slots[:n, newer], out=slots[:n, 2])
-        weights = torch.tensor([table[j] for table in tables[:n]], dtype=h.dtype, device=h.device)
-        weights[:, 1:3] *= -h[:n, None]
-        if newer == 4:
-            weights = weights[:, [0, 1, 2, 4, 3]]
-        slots[:n, older] = torch.bmm(weights.unsqueeze(1), slots[:n]).squeeze(1)
-    ends = torch.stack([slots[b, 3 if s % 2 == 0 else 4] for b, s in enumerate(stages)])
-    at_end = torch.empty_like(ends)
-    losses = batch.gradient(ends, out=at_end)
-    errors = 0.8 * (states - ends) - (0.4 * h[:, None]) * (gradients + at_end)
-
-    def interpolate(b: int, theta: float) -> Tensor:
-        # Cubic Hermite polynomial: its error is of a higher order than the step's own.
-        back = 1 - theta
-        return (
-            back**2 * (1 + 2 * theta) * states[b]
-            + theta**2 * (1 + 2 * back) * ends[b]
-            - h[b] * theta * back * (back * gradients[b] - theta * at_end[b])
-        )
-
-    return Step(
-        ends,
-        at_end,
-        losses.tolist(),
-        torch.linalg.vector_norm(errors, dim=-1).tolist(),
-        interpolate,
-        list(stages),
-    )
-
-
-def spectral_radius(
-    batch: Factorizations,
-    state: Tensor,
-    gradient: Tensor,
-    direction: Tensor,
-    accuracy: float = 0.02,
-    max_iterations: int = 20,
-) -> tuple[float, Tensor, int]:
-    r"""Largest curvature of :math:`\varphi` at one state, by power iteration.
-
-    Parameters
-    ----------
-    batch : Factorizations
-        Of one factorization.
-    state, gradient, direction : Tensor, shape (1, P)
-        `direction` is where the iteration starts.
-    accuracy : float
-        Relative change between iterations at which it stops.
-    max_iterations : int
-
-    Returns
-    -------
-    (float, Tensor, int)
-        The estimate, from below; its direction; the gradients it took.
-    """
-    distance = 1e-6 * torch.linalg.vector_norm(state)
-    estimate, taken, at = 0.0, 0, torch.empty_like(state)
-    for _ in range(max_iterations):
-        taken += 1
-        direction = direction / torch.linalg.vector_norm(direction).clamp_min(1e-300)
-        batch.gradient(state + distance * direction, out=at)
-        direction = (at - gradient) / distance
-        previous, estimate = estimate, float(torch.linalg.vector_norm(direction))
-        if not math.isfinite(estimate) or abs(estimate - previous) <= accuracy * estimate:
-            break
-    return estimate, direction, taken

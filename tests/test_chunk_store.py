@@ -107,11 +107,19 @@ def test_source_hash_follows_the_numerics_alone(tmp_path):
             file.write("# decides no number\n")
     assert chunk_store._source_hash(tmp_path) == whole
     seen = {whole}
-    for name in ("flow.py", "steppers.py", "sweep.py", "convex.py", "norms.py", "completion.py"):
+    for name in (
+        "flow.py",
+        "steppers.py",
+        "chebyshev.py",
+        "sweep.py",
+        "convex.py",
+        "norms.py",
+        "completion.py",
+    ):
         with (tmp_path / name).open("a") as file:
             file.write("# decides\n")
         seen.add(chunk_store._source_hash(tmp_path))
-    assert len(seen) == 7
+    assert len(seen) == 8
 
 
 # --- damage ---------------------------------------------------------------------------------------

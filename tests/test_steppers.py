@@ -8,15 +8,11 @@ import torch
 from numpy.polynomial.chebyshev import Chebyshev
 from reference_flow import factor_flow
 
+from dmf_utils.chebyshev import chebyshev_stages, chebyshev_step, spectral_radius
 from dmf_utils.factorization import factor_gradients, gaussian, product_matrix
 from dmf_utils.problems import FullObservation, MatrixCompletion, MatrixSensing
 from dmf_utils.runs import prepare
-from dmf_utils.steppers import (
-    chebyshev_stages,
-    chebyshev_step,
-    dormand_prince_step,
-    spectral_radius,
-)
+from dmf_utils.steppers import dormand_prince_step
 
 
 class Batch:

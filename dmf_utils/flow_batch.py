@@ -1,0 +1,310 @@
+"""The runs of a batch on their way: step sizes, choice of method, ends and records."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dmf_utils.chebyshev import (
+    chebyshev_stages,
+    chebyshev_step,
+    longest_chebyshev_step,
+    spectral_radius,
+)
+from dmf_utils.factorization import product_matrix
+from dmf_utils.steppers import Factorizations, Step, dormand_prince_step
+from dmf_utils.trajectory import Record, Recorder, Status, Trajectory
+
+__all__ = ["Aim", "FlowBatch", "Method"]
+
+Method = Literal["automatic", "dormand-prince"]
+
+_SHARE_OF_CHEBYSHEV = 0.3  # its error estimate is of its own low order, not of a lower one
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What all runs of a batch have in common."""
+
+    until_loss: float | None
+    until_time: float | None
+    tolerance: float
+    method: Method
+    max_steps: int
+    gradient_dtype: torch.dtype
+
+    @property
+    def end_time(self) -> float:
+        return math.inf if self.until_time is None else self.until_time
+
+    def is_reached(self, loss: float) -> bool:
+        return self.until_loss is not None and loss <= self.until_loss
+
+
+class _Run:
+    """The progress of one factorization."""
+
+    def __init__(self, loss: float, first_step: float, recorder: Recorder) -> None:
+        self.first_loss = self.loss = loss
+        self.step, self.recorder = first_step, recorder
+        self.time = self.seconds = 0.0
+        self.n_gradients, self.n_steps = 1, 0
+        self.still_steps = 0  # in a row, that moved nothing
+        self.previous_error = 1e-4  # relative to what is tolerated
+        self.is_stiff = False  # whether the Chebyshev method steps it
+        self.limited_steps = 0  # in a row, at Dormand and Prince's limit of stability
+        self.curvature: float | None = None  # the largest, as last estimated
+        self.curvature_age = 0  # steps since then
+        self.direction: Tensor | None = None  # in which it was seen
+
+    def next_step(self, error: float, accepted: bool) -> None:
+        """Set the size of the next step from the last one's `error`, relative to the tolerated."""
+        if not math.isfinite(error):
+            factor = 0.2
+        elif self.is_stiff:
+            factor = 0.8 * max(error, 1e-10) ** (-1 / 3)
+        elif accepted:  # the second factor keeps the step steady at the limit of stability
+            factor = 0.9 * max(error, 1e-10) ** -0.14 * self.previous_error**0.08
+            self.previous_error = max(error, 1e-4)
+        else:
+            factor = 0.9 * error**-0.14
+        self.step *= min(5.0 if accepted else 1.0, max(0.2, factor))
+
+    def choose_method(self, step_taken: float, curvature: float | None, direction: Tensor) -> None:
+        """Change the method where the other goes farther for an evaluation.
+
+        Dormand–Prince covers at most 3.3/6 over the curvature for one, the Chebyshev method with
+        `s` stages some 0.65 s: it wins as soon as stability, not accuracy, limits the step.
+        """
+        if self.is_stiff:
+            self.curvature_age += 1
+            if self.curvature is not None and self.step * self.curvature < 1.6:
+                self.is_stiff, self.limited_steps, self.previous_error = False, 0, 1e-2
+                self.step = min(1.5 * self.step, 2.5 / self.curvature)
+        else:
+            limited = curvature is not None and step_taken * curvature > 2.7
+            self.limited_steps = self.limited_steps + 1 if limited else 0
+            if self.limited_steps >= 3:
+                self.is_stiff, self.curvature = True, None
+                self.direction = direction.clone()
+                self.step *= 1.5
+
+
+class FlowBatch:
+    """All runs, their states, and the steps they make together."""
+
+    def __init__(self, batch: Factorizations, states: Tensor, aim: Aim, record: Record) -> None:
+        self.batch, self.states, self.aim = batch, states, aim
+        self.gradients = torch.empty_like(states)
+        losses = batch.gradient(states, out=self.gradients).tolist()
+        room = len(batch), 7, states.shape[1]
+        self.workspace = torch.zeros(room, dtype=aim.gradient_dtype, device=states.device)
+        sizes = torch.linalg.vector_norm(states, dim=1)
+        slopes = torch.linalg.vector_norm(self.gradients, dim=1)
+        first_steps = torch.where(slopes > 0, 0.01 * sizes / slopes, math.inf).tolist()
+        self.runs = [
+            _Run(loss, first, Recorder(record))
+            for loss, first in zip(losses, first_steps, strict=True)
+        ]
+        self.fine_workspace: Tensor | None = None
+        self.taken: dict[tuple[int, ...], Factorizations] = {}
+        self.done: dict[int, Trajectory] = {}
+        for b, run in enumerate(self.runs):
+            if not math.isfinite(run.loss):
+                self._finish(b, Status.diverged, states[b])
+                continue
+            if run.recorder.next_time == 0:
+                self._record(b, states[b])
+            if aim.is_reached(run.loss):
+                self._finish(b, Status.reached, states[b])
+            elif math.isinf(run.step):  # the gradient vanishes: nothing will ever move
+                self._stand_still(b)
+
+    def step_all(self) -> None:
+        """One step of every run that is not done: one group for each method and precision."""
+        active = [b for b in range(len(self.runs)) if b not in self.done]
+        stiff = [b for b in active if self.runs[b].is_stiff]
+        smooth = [b for b in active if not self.runs[b].is_stiff]
+        stages = {b: self._stages(b) for b in stiff}
+        stiff.sort(key=lambda b: -stages[b])
+        fine = [b for b in stiff if self._must_be_fine(b)]
+        coarse = [b for b in stiff if b not in fine]
+        if smooth:
+            self._step(smooth, None, self.workspace)
+        if coarse:
+            self._step(coarse, [stages[b] for b in coarse], self.workspace)
+        if fine:
+            if self.fine_workspace is None:
+                self.fine_workspace = self.states.new_zeros(
+                    (len(self.runs), 4, *self.states[0].shape)
+                )
+            self._step(fine, [stages[b] for b in fine], self.fine_workspace)
+
+    def _step(self, group: list[int], stages: list[int] | None, workspace: Tensor) -> None:
+        """One step of the runs in `group`, by Chebyshev's method if `stages` are given."""
+        begin = time.perf_counter()
+        steps = [min(self.runs[b].step, self.aim.end_time - self.runs[b].time) for b in group]
+        h = self.states.new_tensor(steps)
+        origin = self._taken(group), self.states[group], self.gradients[group], h
+        if stages is None:
+            tolerance, step = self.aim.tolerance, dormand_prince_step(*origin, workspace)
+        else:
+            tolerance = _SHARE_OF_CHEBYSHEV * self.aim.tolerance
+            step = chebyshev_step(*origin, stages, workspace)
+        sizes = torch.linalg.vector_norm(step.states, dim=1)
+        errors = torch.tensor(step.errors, dtype=torch.float64) / (tolerance * sizes.cpu())
+        moves = torch.linalg.vector_norm(step.states - origin[1], dim=1) / sizes
+        for i, (b, error, move) in enumerate(
+            zip(group, errors.tolist(), moves.tolist(), strict=True)
+        ):
+            self.runs[b].n_gradients += step.evaluations[i]
+            self._settle(b, step, i, steps[i], error, move)
+        share = (time.perf_counter() - begin) / len(group)
+        for b in group:
+            self.runs[b].seconds += share
+
+    def _taken(self, group: list[int]) -> Factorizations:
+        """The factorizations of a group; kept, as most steps ask for the same."""
+        key = tuple(group)
+        if key not in self.taken:
+            if len(self.taken) > 2 * len(self.runs):
+                self.taken.clear()
+            self.taken[key] = self.batch.take(group)
+        return self.taken[key]
+
+    def _must_be_fine(self, b: int) -> bool:
+        """Whether the step is so long that what single precision rounds off passes for an error."""
+        run = self.runs[b]
+        noise = torch.finfo(self.aim.gradient_dtype).eps * run.step * run.curvature
+        return (
+            self.workspace.dtype != self.states.dtype
+            and noise > 0.25 * _SHARE_OF_CHEBYSHEV * self.aim.tolerance
+        )
+
+    def _stages(self, b: int) -> int:
+        """Stages of the Chebyshev step of run `b`; its curvature is estimated anew when old."""
+        run, begin = self.runs[b], time.perf_counter()
+        if run.curvature is None or run.curvature_age >= 20:
+            seen, run.direction, n = spectral_radius(
+                self._taken([b]),
+                self.states[b : b + 1],
+                self.gradients[b : b + 1],
+                run.direction,
+                max_iterations=20 if run.curvature is None else 4,
+            )
+            run.curvature, run.curvature_age = 1.1 * seen, 0  # seen from below
+            run.n_gradients += n
+        run.step = min(run.step, longest_chebyshev_step(run.curvature))
+        run.seconds += time.perf_counter() - begin
+        return chebyshev_stages(min(run.step, self.aim.end_time - run.time), run.curvature)
+
+    def _settle(self, b: int, step: Step, i: int, h: float, error: float, move: float) -> None:
+        """Accept or reject the step that run `b` tried."""
+        run, loss = self.runs[b], step.losses[i]
+        if not (math.isfinite(loss) and error <= 1):
+            was_finite = math.isfinite(loss) and math.isfinite(error)
+            run.step = h
+            run.next_step(error if was_finite else math.inf, accepted=False)
+            run.curvature_age = 20
+            if run.step <= 1e-15 * run.time or run.step < 1e-290:
+                status = Status.stalled if was_finite else Status.diverged
+                self._finish(b, status, self.states[b])
+            return
+        theta = 1.0
+        if self.aim.is_reached(loss) and step.gradients.dtype != step.states.dtype:
+            loss = float(self._taken([b]).loss(step.states[i : i + 1]))
+        if self.aim.is_reached(loss):
+            theta = self._locate(b, lambda at: step.interpolate(i, at), loss)
+        # The last step ends at the asked time itself, however the sum is rounded.
+        to_the_end = theta == 1 and h >= self.aim.end_time - run.time
+        end = self.aim.end_time if to_the_end else run.time + theta * h
+        while run.recorder.next_time <= end:
+            at = (run.recorder.next_time - run.time) / h
+            self._record(b, step.interpolate(i, at))
+        state = step.states[i] if theta == 1 else step.interpolate(i, theta)
+        run.n_steps += 1
+        run.time, run.loss = end, loss
+        if self.aim.is_reached(loss):
+            run.loss = float(self._taken([b]).loss(state[None]))
+            return self._finish(b, Status.reached, state)
+        if run.time >= self.aim.end_time:
+            return self._finish(b, Status.reached, state)
+        if run.n_steps >= self.aim.max_steps:
+            return self._finish(b, Status.step_limit, state)
+        self.states[b], self.gradients[b] = state, step.gradients[i]
+        # Rounding alone moves by more the more stages there are; and as these steps are the longer
+        # ones, fewer of them show that nothing else moves.
+        is_still = move < 1e-13 * max(1.0, 0.1 * step.evaluations[i])
+        run.still_steps = run.still_steps + (5 if run.is_stiff else 1) if is_still else 0
+        if run.still_steps >= 50:
+            return self._stand_still(b)
+        run.step = h
+        run.next_step(error, accepted=True)
+        seen = None if step.curvatures is None else step.curvatures[i]
+        if self.aim.method == "automatic":
+            run.choose_method(h, seen, step.states[i] if seen is None else step.directions[i])
+        return None
+
+    def _locate(self, b: int, at: Callable[[float], Tensor], end_loss: float) -> float:
+        """The fraction of the step at which the loss is the asked one."""
+        alone, aim = self._taken([b]), math.log(self.aim.until_loss)
+        low, above = 0.0, math.log(self.runs[b].loss) - aim
+        high, below = 1.0, math.log(max(end_loss, 1e-300)) - aim
+        theta, miss = high, below
+        while abs(miss) > 1e-5 and high - low > 1e-12:
+            # The logarithm of the loss is nearly linear; the clamp bisects where it is not.
+            share = min(0.9, max(0.1, above / (above - below)))
+            theta = low + share * (high - low)
+            miss = math.log(max(float(alone.loss(at(theta)[None])), 1e-300)) - aim
+            if miss > 0:
+                low, above = theta, miss
+            else:
+                high, below = theta, miss
+        return theta
+
+    def _record(self, b: int, state: Tensor) -> None:
+        factors = [W[0] for W in self.batch.factors(state[None])]
+        loss = float(self._taken([b]).loss(state[None]))
+        self.runs[b].recorder.write(loss, product_matrix(factors), factors)
+
+    def _stand_still(self, b: int) -> None:
+        """End a run that cannot move: it is at every later time where it is now."""
+        run = self.runs[b]
+        if self.aim.until_time is None:
+            return self._finish(b, Status.stalled, self.states[b])
+        while run.recorder.next_time <= self.aim.end_time:
+            self._record(b, self.states[b])
+        run.time = self.aim.end_time
+        return self._finish(b, Status.reached, self.states[b])
+
+    def _finish(self, b: int, status: Status, state: Tensor) -> None:
+        run = self.runs[b]
+        factors = [W[0].clone() for W in self.batch.factors(state[None])]
+        self.done[b] = run.recorder.finish(
+            product=product_matrix(factors),
+            factors=factors,
+            loss=run.loss,
+            time=run.time,
+            status=status,
+            n_gradients=run.n_gradients,
+            n_steps=run.n_steps,
+            seconds=run.seconds,
+        )
+
+    def fraction_done(self) -> float:
+        """A rough share of the way, for the progress bar."""
+        shares = []
+        for b, run in enumerate(self.runs):
+            of_time = run.time / self.aim.end_time
+            of_loss = 0.0
+            if self.aim.until_loss is not None and run.loss > self.aim.until_loss:
+                whole = math.log(run.first_loss / self.aim.until_loss)
+                of_loss = max(0.0, math.log(run.first_loss / run.loss) / whole)
+            shares.append(1.0 if b in self.done else max(of_time, of_loss))
+        return sum(shares) / len(shares)
