@@ -132,7 +132,10 @@ def table_by_chapter(
     for row in rows:
         if (claim := claims.get(row["id"])) and claim.chapter in counts:
             counts[claim.chapter][row["verdict"]] += 1
-    lines = [f"| Chapter | Claims | {' | '.join(Verdict)} |", "|---|" + "---:|" * 5]
+    lines = [
+        f"| Chapter | Claims | {' | '.join(v.capitalize() for v in Verdict)} |",
+        "|---|" + "---:|" * 5,
+    ]
     for chapter, count in counts.items():
         if count:
             lines.append(_counts_line(f"{{doc}}`{chapter}`", count))

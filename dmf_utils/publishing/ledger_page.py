@@ -15,7 +15,7 @@ from nbformat import NotebookNode
 from dmf_utils.claims import Claim, Verdict, badge, show, typeset
 from dmf_utils.publishing import ledger, pages
 from dmf_utils.publishing.project import Project
-from dmf_utils.publishing.status_page import heading, title
+from dmf_utils.publishing.status_page import headings, title
 
 __all__ = ["Place", "counts", "measured_rows", "places", "rows_with_verdict"]
 
@@ -57,8 +57,9 @@ def measured_rows() -> list[dict[str, Any]]:
 def places(claims: dict[str, Claim]) -> dict[str, Place]:
     """Where the chapters as last executed decide their claims, by the claims' ids."""
     project = Project.find()
-    if os.environ.get("DMF_CLAIMS") == str(project.at_size(quick=True).claims):
-        project = project.at_size(quick=True)
+    quick = project.at_size(quick=True)
+    if Path(os.environ.get("DMF_CLAIMS", project.claims)).resolve() == quick.claims.resolve():
+        project = quick
     found: dict[str, Place] = {}
     for chapter in dict.fromkeys(claim.chapter for claim in claims.values()):
         if (project.runs / f"{chapter}.ipynb").is_file():
@@ -71,8 +72,8 @@ def _places_in(chapter: NotebookNode) -> dict[str, Place]:
     section, figure = "", ""
     for cell in chapter.cells:
         if cell.cell_type == "markdown":
-            if above := heading(cell.source):
-                section, figure = above[0], ""
+            for above, _ in headings(cell.source):
+                section, figure = above, ""
             continue
         figure = cell.metadata.get("mystnb", {}).get("figure", {}).get("name", figure)
         for _, id, _ in ledger.recorded(NotebookNode(cells=[cell])):

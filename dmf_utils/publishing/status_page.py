@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,15 +15,14 @@ from dmf_utils.publishing.progress import clock
 from dmf_utils.publishing.project import Project
 from dmf_utils.publishing.runs import Run
 
-__all__ = ["SectionTime", "heading", "section_times", "seeds", "status", "title"]
+__all__ = ["SectionTime", "headings", "section_times", "seeds", "status", "title"]
 
 
 @dataclass(frozen=True)
 class SectionTime:
-    """How long the code cells of one section of a chapter took."""
+    """How long the code cells of one section took; it is named with the heading above its own."""
 
     heading: str
-    level: int
     cells: int
     seconds: float
 
@@ -62,6 +62,8 @@ def status(
     lines += ["", "## Machines and versions", "", *_machines(runs)]
     lines += ["", "## Run time by section", ""]
     for chapter, run in runs.items():
+        if not parameters[chapter]:
+            continue  # the ledger's page measures nothing
         notebook = nbformat.read(project.runs / f"{chapter}.ipynb", as_version=4)
         lines += [*_section_table(chapter, notebook, run.seconds), ""]
     return "\n".join(lines)
@@ -92,42 +94,35 @@ def _machines(runs: dict[str, Run]) -> list[str]:
 
 def section_times(notebook: NotebookNode) -> list[SectionTime]:
     """The times that papermill noted, summed over the code cells below each heading."""
-    found: list[SectionTime] = []
-    above, level = title(notebook), 1
+    totals: dict[str, tuple[int, float]] = {}
+    path: dict[int, str] = {}
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            above, level = heading(cell.source) or (above, level)
+            for words, level in headings(cell.source):
+                path = {n: above for n, above in path.items() if n < level} | {level: words}
         elif cell.cell_type == "code" and cell.source.strip():
             seconds = float(cell.metadata.get("papermill", {}).get("duration") or 0.0)
-            if found and (found[-1].heading, found[-1].level) == (above, level):
-                last = found.pop()
-                found.append(SectionTime(above, level, last.cells + 1, last.seconds + seconds))
-            else:
-                found.append(SectionTime(above, level, 1, seconds))
-    return found
+            name = " › ".join(words for n, words in sorted(path.items()) if n > 1) or "Opening"
+            cells, before = totals.get(name, (0, 0.0))
+            totals[name] = cells + 1, before + seconds
+    return [SectionTime(name, *numbers) for name, numbers in totals.items()]
 
 
-def heading(text: str) -> tuple[str, int] | None:
-    """The last heading in a text cell, with its level; fenced code has none."""
-    found, fenced = None, False
+def headings(text: str) -> list[tuple[str, int]]:
+    """The headings in a text cell, each with its level; fenced code has none."""
+    found, fenced = [], False
     for line in text.splitlines():
         if line.lstrip("> ").startswith(("```", ":::")):
             fenced = not fenced
-        elif not fenced and line.startswith("#"):
-            signs, _, words = line.partition(" ")
-            if set(signs) == {"#"} and words.strip():
-                found = words.strip(), len(signs)
+        elif not fenced and (match := re.match(r"(#+) +(\S.*)", line)):
+            found.append((match[2].strip(), len(match[1])))
     return found
 
 
 def title(notebook: NotebookNode) -> str:
     """The chapter's title, its first heading."""
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            for line in cell.source.splitlines():
-                if line.startswith("# "):
-                    return str(line[2:].strip())
-    return ""
+    texts = (cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    return next((words for text in texts for words, level in headings(text) if level == 1), "")
 
 
 def _section_table(chapter: str, notebook: NotebookNode, total: float) -> list[str]:
@@ -140,8 +135,7 @@ def _section_table(chapter: str, notebook: NotebookNode, total: float) -> list[s
         "|---|---:|---:|",
     ]
     for section in sections:
-        name = "Opening" if section.level == 1 else section.heading
-        name = ("– " if section.level > 2 else "") + name.replace("|", r"\|")
+        name = section.heading.replace("|", r"\|")
         lines.append(f"| {name} | {section.cells} | {section.seconds:.1f} |")
     rest = total - sum(section.seconds for section in sections)
     lines.append(f"| Starting the kernel, and the rest | | {max(rest, 0.0):.1f} |")
