@@ -12,6 +12,7 @@ import nbformat
 
 from dmf_utils.claims import Claim, load
 from dmf_utils.publishing import figures, ledger, ledger_page, pages, parameters, runs, site
+from dmf_utils.publishing.launch import write_notebooks
 from dmf_utils.publishing.progress import Progress
 from dmf_utils.publishing.project import InputError, Project
 
@@ -64,6 +65,7 @@ def build_book(project: Project, only: list[str] | None = None, *, force: bool =
         raise InputError(str(error)) from error
 
     with _lock(project):
+        write_notebooks(project)
         measuring = [name for name in chapters if name != _LEDGER_CHAPTER]
         keys = {name: runs.key(project, name, values[name], read=[]) for name in measuring}
         due = [name for name in measuring if _is_due(project, name, keys[name], only, force)]
