@@ -79,6 +79,7 @@ def complete(
     start_norm: float = 1e-3,
     until_loss: float = 1e-6,
     tolerance: float = 1e-4,
+    hidden: int | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> OwnCompletion:
@@ -111,6 +112,9 @@ def complete(
         Mean squared residual at which a run ends at the latest, in the same unit.
     tolerance : float
         Of the flow.
+    hidden : int, optional
+        Hidden size, default min(d, d'). A smaller one makes large matrices feasible, and bounds the
+        rank, which is a regularization of its own.
     seed : int
         Of the split and of the start.
     progress : bool
@@ -128,7 +132,7 @@ def complete(
 
     Notes
     -----
-    Product matrix and gradient are dense, and so are the factors, of hidden size min(d, d').
+    Product matrix and gradient are dense, and so are the factors.
     """
     depths = [whole_number(depth, "depths", 1) for depth in depths]
     if not depths or len(set(depths)) < len(depths):
@@ -139,9 +143,12 @@ def complete(
         ("tolerance", tolerance),
     ):
         positive(value, name)
-    check_memory(own.shape, max(depths))
+    if hidden is not None:
+        whole_number(hidden, "hidden", 1)
+    check_memory(own.shape, max(depths), hidden)
     parts = split_entries(own, held_out, stopping, seed)
     options = {"until_loss": until_loss, "tolerance": tolerance, "progress": progress}
+    options["hidden"] = hidden
     task = _Task(own, parts, center, gaussian(start_norm, seed), options)
     remarks = list(own.remarks)
     asked = round(held_out * own.n_observed)
@@ -174,7 +181,7 @@ def complete(
     )
 
 
-def check_memory(shape: tuple[int, int], depth: int) -> None:
+def check_memory(shape: tuple[int, int], depth: int, hidden: int | None = None) -> None:
     """Refuse a matrix whose factors and steps would not fit into the memory that is free.
 
     Raises
@@ -183,14 +190,15 @@ def check_memory(shape: tuple[int, int], depth: int) -> None:
         With what it needs and what is there.
     """
     d, d_prime = shape
-    k = min(shape)
+    k = hidden or min(shape)
     parameters = d * d_prime if depth == 1 else k * (d + d_prime) + (depth - 2) * k * k
     needed = 8 * (20 * parameters + 20 * d * d_prime)
     free = psutil.virtual_memory().available
     if needed > free:
         raise ValueError(
             f"a {d} × {d_prime} matrix at depth {depth} needs about {needed / 2**30:.1f} GiB of "
-            f"memory, {free / 2**30:.1f} GiB are free: keep fewer rows or columns"
+            f"memory, {free / 2**30:.1f} GiB are free: keep fewer rows or "
+            "columns, or give a small hidden size"
         )
 
 
@@ -198,7 +206,7 @@ def check_memory(shape: tuple[int, int], depth: int) -> None:
 def _collected(remarks: list[str]) -> Iterator[None]:
     """Turn warnings of the solvers into remarks, each once."""
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", RuntimeWarning)
+        warnings.simplefilter("always")
         yield
     remarks += dict.fromkeys(str(one.message) for one in caught)
 
@@ -272,9 +280,9 @@ class _Task:
     def judge(self, W: Tensor, end: str, n_gradients: int = 0) -> dict[str, object]:
         """The row of a method in the table."""
         squares = self.squares(W, self.split.held_out).numpy()
-        error = math.sqrt(squares.mean())
+        error = math.sqrt(float(squares.mean()))
         # Of the root of a mean: half the standard error of the mean, over the root.
-        spread = 0.5 * squares.std() / math.sqrt(len(squares)) / error if error > 0 else 0.0
+        spread = 0.5 * float(squares.std()) / math.sqrt(len(squares)) / error if error > 0 else 0.0
         fitted = float(self.squares(W, self.split.fitted).mean())
         return {
             "error": self.unit * error,

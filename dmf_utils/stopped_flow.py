@@ -17,7 +17,7 @@ from dmf_utils.trajectory import Status
 __all__ = ["StoppedRun", "stopped_flow"]
 
 _LEVEL = 0.8  # the loss falls by this factor from one look to the next
-_PATIENCE = 0.1  # a run ends when the loss has fallen by this factor since the best look
+_PATIENCE = 0.25  # a run ends when the loss has fallen by this factor since the best look
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,14 @@ def stopped_flow(
     error: Callable[[Tensor], float] | None,
     until_loss: float,
     *,
+    hidden: int | None = None,
     tolerance: float = 1e-5,
     progress: bool = False,
 ) -> StoppedRun:
     r"""Follow gradient flow, look whenever the loss has fallen by a fifth, keep the best look.
 
-    The run ends at `until_loss`, or when the loss has fallen to a tenth of what it was at the best
-    look: the error can rise for a while, as when a mode is learned that needs the next one.
+    The run ends at `until_loss`, or when the loss has fallen to a quarter of what it was at the
+    best look: the error can rise for a while, as when a mode is learned that needs the next one.
 
     Parameters
     ----------
@@ -71,6 +72,7 @@ def stopped_flow(
         Error of a product matrix, on entries that the problem does not see. None for a run that
         nothing stops before `until_loss`.
     until_loss, tolerance : float
+    hidden : int, optional
         As of `gradient_flow`.
     progress : bool
         Whether to show a bar.
@@ -85,11 +87,10 @@ def stopped_flow(
         If the flow cannot go on, as `gradient_flow` says.
     """
     if error is None:
-        run = gradient_flow(
-            problem, depth, start, until_loss, tolerance=tolerance, progress=progress
-        )
+        options = {"hidden": hidden, "tolerance": tolerance, "progress": progress}
+        run = gradient_flow(problem, depth, start, until_loss, **options)
         return StoppedRun(run.product, run.time, run.n_gradients, [], _end(run.status), False)
-    factors = start.factors(tuple(problem.shape), depth)
+    factors = start.factors(tuple(problem.shape), depth, hidden)
     product = product_matrix(factors)
     loss = first = float(problem.loss(product))
     looks = [(loss, error(product))]

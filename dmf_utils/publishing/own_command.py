@@ -61,6 +61,13 @@ def add_complete(commands: Any) -> None:
         "noise and all",
     )
     parser.add_argument(
+        "--hidden",
+        type=int,
+        metavar="K",
+        help="hidden size (the smaller of rows and columns); a small one makes large matrices "
+        "feasible, and bounds the rank by K",
+    )
+    parser.add_argument(
         "--center", action="store_true", help="take the mean off before, put it back after"
     )
     parser.add_argument("--seed", type=int, default=0, help="of what is held out, and of the start")
@@ -100,6 +107,7 @@ def _complete(project: None, options: argparse.Namespace) -> int:
             held_out=options.hold_out,
             stopping=options.stop_by,
             center=options.center,
+            hidden=options.hidden,
             seed=options.seed,
             progress=True,
         )
@@ -124,6 +132,7 @@ def _facts(options: argparse.Namespace) -> dict[str, str]:
         f"hold out {options.hold_out:g}",
         f"stop by {options.stop_by:g}",
         "mean taken off" if options.center else "not centred",
+        f"hidden size {options.hidden or 'full'}",
         f"seed {options.seed}",
     ]
     made = [datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
+import numpy as np
+
 from dmf_utils.own_completion import CONVEX, MEAN, OwnCompletion
 from dmf_utils.publishing.own_pictures import (
     error_picture,
@@ -105,6 +107,11 @@ def verdict(found: OwnCompletion) -> str:
     return said
 
 
+def _root_mean_square(values: np.ndarray) -> float:
+    largest = float(np.abs(values).max()) or 1.0
+    return largest * float(np.mean((values / largest) ** 2)) ** 0.5
+
+
 def as_html(found: OwnCompletion, name: str, facts: dict[str, str]) -> str:
     """The page.
 
@@ -132,7 +139,7 @@ def as_html(found: OwnCompletion, name: str, facts: dict[str, str]) -> str:
         "Parted into": f"{len(split.fitted)} fitted, {len(split.stopping)} to stop a run by, "
         f"{len(split.held_out)} held out",
         "Values": f"from {words(own.values.min())} to {words(own.values.max())}, root mean square "
-        f"{words(float((own.values.astype(float) ** 2).mean() ** 0.5))}",
+        f"{words(_root_mean_square(own.values))}",
         **facts,
     }
     head, *rows = _rows(found)
