@@ -187,17 +187,13 @@ class Recorder:
 def leading_singular_values(W: Tensor, count: int) -> Tensor:
     r"""The `count` largest singular values of one matrix, descending.
 
-    A full decomposition of a 943×1682 matrix costs seconds; where few values of a large matrix are
-    asked for, ARPACK finds them from products with vectors.
+    By a full decomposition without vectors. On 943×1682 matrices on their way, whose values below
+    the first few lie close together, ARPACK was measured to take eight times as long for ten.
     """
-    if count * 10 > min(W.shape) or min(W.shape) < 300 or not W.any():
-        return torch.linalg.svdvals(W)[:count]
-    import numpy as np
-    from scipy.sparse.linalg import svds
-
-    first = np.random.default_rng(0).standard_normal(min(W.shape))
-    found = svds(W.detach().cpu().numpy(), k=count, v0=first, return_singular_vectors=False)
-    return torch.from_numpy(np.sort(found)[::-1].copy())
+    tall = W if W.shape[0] >= W.shape[1] else W.mT
+    # The triangular factor has the same singular values, and is square.
+    square = torch.linalg.qr(tall, mode="r").R
+    return torch.linalg.svdvals(square)[:count]
 
 
 def warn_unless_reached(runs: Sequence[Trajectory], of: str) -> None:
