@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +16,9 @@ from dmf_utils.publishing.project import Project
 BOOK = Path(__file__).resolve().parents[1] / "book"
 CHAPTER = BOOK / "singular_value_dynamics.ipynb"
 FIGURE = BOOK / "_interactive" / "aligned_modes.html"
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 DEPTHS = (1, 2, 3, 4, 5, 6)
 STARTS = (-4.0, -2.5, -1.0)  # powers of ten
 TARGETS = ((1.0, 0.6), (0.2, 2.0), (1.35, 1.35))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium: install it, for example with `apt-get install chromium`")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        chromium = driver.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,9 @@
-"""The built pages in a real browser: readable, whole, and asking the network for nothing."""
+"""The built pages in a real browser, opened from the disk: whole, readable, and offline."""
 
 from __future__ import annotations
 
 import functools
-import http.server
 import re
-import shutil
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,53 +11,29 @@ import pytest
 
 from dmf_utils.publishing.project import Project
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 PAGES = [
     path.stem
     for path in sorted((Path(__file__).resolve().parents[1] / "book").iterdir())
     if path.suffix in (".md", ".ipynb")
 ]
 each_page = pytest.mark.parametrize("name", PAGES)
-
-
-class _QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *details: Any) -> None:
-        """Keep the test's output free of requests."""
+PHONE, DESK, SHEET = 390, 1400, 700  # pixels; a sheet of A4 between its margins
+MOST_BYTES = 20e6
 
 
 @pytest.fixture(scope="session")
-def address(quick_book: Project) -> Iterator[str]:
-    handler = functools.partial(_QuietHandler, directory=str(quick_book.html))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium: install it, for example with `apt-get install chromium`")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        chromium = driver.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
-        yield chromium
-        chromium.close()
+def address(quick_book: Project) -> str:
+    """Pages are opened as files: there is no server that could answer a request."""
+    return quick_book.html.as_uri()
 
 
 class Visit:
     """One page opened in the browser, with what it asked for and complained about."""
 
-    def __init__(self, browser: Any, address: str, name: str, width: int) -> None:
+    def __init__(self, browser: Any, address: str, name: str, width: int, scheme: str) -> None:
         self.requests: list[str] = []
         self.complaints: list[str] = []
-        self.page = browser.new_page(viewport={"width": width, "height": 900})
+        self.page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("requestfailed", lambda request: self.complaints.append(request.url))
@@ -79,11 +51,11 @@ class Visit:
 
 @pytest.fixture(scope="session")
 def visit(browser: Any, address: str) -> Any:
-    """Open a page once at each width, and keep it for all tests."""
+    """Open a page once at each width and in each colour scheme, and keep it for all tests."""
 
     @functools.cache
-    def open_page(name: str, width: int = 1400) -> Visit:
-        return Visit(browser, address, name, width)
+    def open_page(name: str, width: int = DESK, scheme: str = "light") -> Visit:
+        return Visit(browser, address, name, width, scheme)
 
     return open_page
 
@@ -116,9 +88,9 @@ def test_the_console_is_silent(visit: Any, name: str) -> None:
 
 @each_page
 def test_a_phone_shows_the_page_without_sideways_scroll(visit: Any, name: str) -> None:
-    seen = visit(name, 390)
+    seen = visit(name, PHONE, "dark")
     width = seen.page.evaluate("() => document.documentElement.scrollWidth")
-    assert width <= 390
+    assert width <= PHONE
 
 
 @each_page
@@ -152,3 +124,128 @@ def test_links_within_the_book_lead_somewhere(visit: Any, quick_book: Project, n
         assert path.is_file(), link
         if anchor:
             assert f'id="{anchor}"' in path.read_text(encoding="utf-8"), link
+
+
+@each_page
+def test_a_dark_page_shows_its_figures_on_light_cards(visit: Any, name: str) -> None:
+    page = visit(name, PHONE, "dark").page
+    behind, cards = page.evaluate(
+        """() => {
+            const ground = (element) => getComputedStyle(element).backgroundColor;
+            const images = document.querySelectorAll(".bd-article img");
+            return [ground(document.body), [...images].map(ground)];
+        }"""
+    )
+    assert brightness(behind) < 0.2
+    assert [card for card in cards if brightness(card) < 0.9] == []
+
+
+def brightness(color: str) -> float:
+    """From 0 (black, or nothing at all) to 1 (white)."""
+    parts = [float(part) for part in color[color.index("(") + 1 : -1].split(",")]
+    opacity = parts[3] if len(parts) == 4 else 1.0
+    return opacity * sum(parts[:3]) / (3 * 255)
+
+
+def test_some_pages_have_figures(visit: Any) -> None:
+    assert visit("intro").count(".bd-article figure img") == 1
+    assert visit("completion").count(".bd-article figure img") >= 3
+
+
+@each_page
+def test_printed_pages_cut_nothing_off_and_have_no_navigation(visit: Any, name: str) -> None:
+    page = visit(name).page
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": SHEET, "height": 900})
+    try:
+        cut = page.evaluate(
+            """(width) => [...document.querySelectorAll(".bd-article *")]
+                .filter((e) => e.checkVisibility() && !e.closest(".headerlink, svg")
+                    && !e.parentElement.closest("mjx-container"))
+                .filter((e) => {
+                    const style = getComputedStyle(e);
+                    return e.getBoundingClientRect().right > width + 1
+                        || (!e.matches("span.math, mjx-container") && style.overflowX !== "visible"
+                            && e.scrollWidth > e.clientWidth + 1);
+                })
+                .map((e) => `${e.tagName}.${e.className}: ${e.textContent.trim().slice(0, 60)}`)""",
+            SHEET,
+        )
+        assert cut == []
+        for part in (".bd-sidebar-primary", ".bd-sidebar-secondary", ".bd-header-article"):
+            assert not page.locator(part).first.is_visible(), part
+    finally:
+        page.emulate_media(media="screen")
+        page.set_viewport_size({"width": DESK, "height": 900})
+
+
+def test_search_finds_a_page_without_a_server(browser: Any, address: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{address}/intro.html")
+    page.locator("button.search-button-field").click()
+    page.keyboard.type("entropy")
+    page.keyboard.press("Enter")
+    results = page.locator("#search-results ul.search li a")
+    results.first.wait_for()
+    found = [link.get_attribute("href") for link in results.all()]
+    assert any("glossary.html" in link for link in found)
+    page.goto(f"{address}/search.html?q=zzzyyyxxx")
+    page.get_by_text("did not match any documents").wait_for()
+    assert results.count() == 0
+    page.close()
+
+
+def test_the_site_is_small(quick_book: Project) -> None:
+    files = [path for path in quick_book.html.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < MOST_BYTES
+
+
+def test_the_opening_picture_is_the_one_the_build_computed(quick_book: Project) -> None:
+    computed = (quick_book.build / "figures" / "fig-completion-1.png").read_bytes()
+    (shown,) = (quick_book.html / "_images").glob("fig-completion-1*.png")
+    assert shown.read_bytes() == computed
+
+
+def test_the_ledger_comes_with_what_failed_first(visit: Any) -> None:
+    headings = visit("claims").page.locator(".bd-article h2").all_inner_texts()
+    order = ["Not reproduced", "Reproduced in part", "Not run", "Reproduced"]
+    assert [text.rstrip("#\n") for text in headings][-4:] == order
+
+
+def test_every_measured_row_of_the_ledger_leads_to_its_cell(visit: Any) -> None:
+    rows = visit("claims").page.locator(".dmf-claim:not(.dmf-not-run)")
+    links = rows.evaluate_all(
+        "rows => rows.map(row => [...row.querySelectorAll('a')].map(a => a.getAttribute('href')))"
+    )
+    assert len(links) > 30
+    for found in links:
+        cell, section, *figure = found
+        assert cell == section
+        assert "#claim-" in cell
+        assert all("#fig-" in link for link in figure)
+    assert sum(len(found) > 2 for found in links) > 10  # some stand by a figure
+
+
+def test_every_box_is_in_the_index_of_theorems(visit: Any, quick_book: Project) -> None:
+    boxes = set()
+    for path in quick_book.html.glob("*.html"):
+        for label in re.findall(
+            r'<div class="proof \w+ admonition" id="([^"]+)"', path.read_text(encoding="utf-8")
+        ):
+            boxes.add(f"{path.name}#{label}")
+    links = (
+        visit("index_of_theorems")
+        .page.locator(".bd-article td:first-child a")
+        .evaluate_all("links => links.map(link => link.getAttribute('href'))")
+    )
+    assert len(links) == len(set(links)) > 10
+    assert set(links) == boxes
+
+
+def test_the_status_names_every_chapter_with_its_time(visit: Any, quick_book: Project) -> None:
+    rows = visit("status").page.locator(".bd-article table").first.locator("tbody tr")
+    linked = rows.evaluate_all("rows => rows.map(row => row.querySelector('a')?.pathname)")
+    names = [Path(path).stem for path in linked]
+    assert sorted(names) == sorted(quick_book.chapters())
+    assert all(re.search(r"\b\d+:\d\d\b", text) for text in rows.all_inner_texts())
+    assert "GiB of memory" in visit("status").page.locator(".bd-article").inner_text()
