@@ -14,10 +14,11 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 
 _MENDED: list[tuple[re.Pattern[str], str]] = [
-    # Theorem boxes: the box keeps its id, the title repeats it, and all contents share another.
+    # Boxes: each keeps its id; its title repeats it, and all contents of a kind share another.
     (re.compile(r'(<p class="admonition-title") id="[^"]*"'), r"\1"),
     (re.compile(r'(<section class="[\w-]+-content") id="proof-content"'), r"\1"),
     (re.compile(r'(<div class="proof [\w -]+") id="proof"'), r"\1"),
+    (re.compile(r'<section id="(?:exercise|solution)-content">'), "<section>"),
     # The corner of a table has nothing to say.
     (re.compile(r"<th( [^>]*)?>\s*</th>"), r"<td\1></td>"),
     # Citations: a list whose children are not items, and a role that no longer exists.
