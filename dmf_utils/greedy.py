@@ -20,7 +20,7 @@ from dmf_utils.flow import gradient_flow
 from dmf_utils.problems import Problem
 from dmf_utils.trajectory import Record
 
-__all__ = ["GreedyPhase", "distance_to_path", "greedy_low_rank_learning"]
+__all__ = ["GreedyPhase", "distance_to_path", "greedy_low_rank_learning", "thinned_path"]
 
 _CHUNKS = 40  # of a phase, each as long as the first wait; a phase that needs more is refused
 
@@ -163,6 +163,37 @@ def distance_to_path(points: Tensor, path: Tensor) -> Tensor:
         share = ((offset * along).sum(dim=1) / lengths.clamp_min(1e-300)).clamp(0, 1)
         found.append((offset - share[:, None] * along).square().sum(dim=1).min().sqrt())
     return torch.stack(found)
+
+
+def thinned_path(path: Tensor, spacing: float) -> Tensor:
+    """Leave out points of a path that are closer than `spacing` to the last point kept.
+
+    A flow spends most of its time near its stops; there, points at even times crowd.
+
+    Parameters
+    ----------
+    path : Tensor, shape (T, d, d')
+    spacing : float
+        In the Frobenius norm.
+
+    Returns
+    -------
+    Tensor, shape (K, d, d')
+        The first and the last point are kept.
+
+    Raises
+    ------
+    ValueError
+        If `path` is no sequence of matrices, or `spacing` is not positive.
+    """
+    path, spacing = _checks.real_tensor(path, "path"), _checks.positive(spacing, "spacing")
+    if path.ndim != 3 or len(path) == 0:
+        raise ValueError(f"path must have shape (T, d, d') with T at least 1, got {path.shape}")
+    kept = [0]
+    for i in range(1, len(path) - 1):
+        if torch.linalg.matrix_norm(path[i] - path[kept[-1]]) >= spacing:
+            kept.append(i)
+    return path[sorted({*kept, len(path) - 1})]
 
 
 def _gradient(problem: Problem, W: Tensor) -> Tensor:

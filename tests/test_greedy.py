@@ -6,7 +6,7 @@ import torch
 from dmf_utils.aligned_modes import aligned_singular_value, time_to_reach
 from dmf_utils.factorization import identity
 from dmf_utils.flow import gradient_flow
-from dmf_utils.greedy import distance_to_path, greedy_low_rank_learning
+from dmf_utils.greedy import distance_to_path, greedy_low_rank_learning, thinned_path
 from dmf_utils.problems import FullObservation, MatrixCompletion
 from dmf_utils.trajectory import Record
 
@@ -84,6 +84,13 @@ def test_distance_to_path():
     torch.testing.assert_close(distance_to_path(points, path), expected, rtol=0, atol=1e-12)
 
 
+def test_thinned_path_keeps_both_ends_and_the_spacing():
+    path = torch.tensor([0.0, 0.1, 0.5, 0.9, 1.2, 1.25]).view(-1, 1, 1)
+    kept = thinned_path(path, 0.5).flatten()
+    torch.testing.assert_close(kept, path.double()[[0, 2, 4, 5], 0, 0], rtol=0, atol=1e-7)
+    assert len(thinned_path(path[:1], 0.5)) == 1
+
+
 def test_arguments_are_checked():
     problem = FullObservation(TARGET)
     with pytest.raises(ValueError, match="depth must be at least 2"):
@@ -94,5 +101,7 @@ def test_arguments_are_checked():
         greedy_low_rank_learning(problem, 2, 1, step=0.0)
     with pytest.raises(ValueError, match=r"symmetric needs a square problem, got shape \(4, 3\)"):
         greedy_low_rank_learning(problem, 2, 1, symmetric=True)
+    with pytest.raises(ValueError, match="spacing must be a positive number"):
+        thinned_path(torch.zeros(2, 2, 2), 0.0)
     with pytest.raises(ValueError, match="points and path must have shapes"):
         distance_to_path(torch.zeros(2, 2, 2), torch.zeros(1, 2, 2))
