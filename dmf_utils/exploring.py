@@ -55,7 +55,7 @@ def completion_run(
     n: int = 40,
     rank: int = 2,
     seed: int = 0,
-    until_loss: float = 1e-5,
+    until_loss: float = 1e-4,
     max_steps: int = 100_000,
 ) -> Exploration:
     r"""Complete a random matrix by gradient flow, and record the way.

@@ -68,9 +68,9 @@ def split_entries(own: OwnMatrix, held_out: float, stopping: float, seed: int) -
     first = round(len(taken) * wanted[0] / max(sum(wanted), 1))
     if first == 0 or (wanted[1] > 0 and first == len(taken)):
         raise ValueError(
-            f"of {own.n_observed} observed entries, {len(taken)} can be held out (shares "
-            f"{held_out:g} and {stopping:g}) without leaving a row or a column empty: too few; "
-            "give more entries, or larger shares"
+            f"of {own.n_observed} observed entries, {first} can be held out and "
+            f"{len(taken) - first} can stop a run (shares {held_out:g} and {stopping:g}; every row "
+            "and column keeps one): too few; give more entries, or other shares"
         )
     fitted = np.setdiff1d(np.arange(own.n_observed), taken)
     return Split(fitted, np.sort(taken[first:]), np.sort(taken[:first]))

@@ -276,7 +276,7 @@ def explore(n: int = 40, rank: int = 2, seed: int = 0) -> VBox:
     )
     observed = widgets.IntSlider(
         value=min(2 * freedom, n * n),
-        min=freedom,
+        min=min(3 * freedom // 2, n * n),  # with fewer, deep runs take minutes
         max=n * n,
         step=max(1, freedom // 20),
         description="observed entries",
@@ -288,7 +288,7 @@ def explore(n: int = 40, rank: int = 2, seed: int = 0) -> VBox:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # the line of text says it
             found = completion_run(
-                depth.value, start.value, observed.value, n=n, rank=rank, seed=seed, max_steps=600
+                depth.value, start.value, observed.value, n=n, rank=rank, seed=seed, max_steps=300
             )
         figure = exploration(found)
         content = io.BytesIO()
@@ -299,7 +299,7 @@ def explore(n: int = 40, rank: int = 2, seed: int = 0) -> VBox:
         numbers.value = (
             f"error {found.error:.2e}, effective rank {found.effective_rank:.2f} (ground truth: "
             f"rank {rank}), {found.run.n_gradients} gradients"
-            + ("" if is_fitted else "; not yet fitted, given up after 600 steps")
+            + ("" if is_fitted else "; not yet fitted, given up after 300 steps")
         )
 
     for slider in (depth, start, observed):

@@ -503,3 +503,136 @@ def test_the_two_lists_of_pins_agree() -> None:
         entry: entry.split("==")[1] for entry in stated
     }
     assert (ROOT / "requirements.txt").read_text().splitlines()[-1] == "-e ."
+
+
+@pytest.mark.parametrize("arguments", [["--help", "small"], ["small", "--help"], ["-h", "small"]])
+def test_the_help_of_run_lists_a_chapters_parameters(
+    small_book: Project, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main(["run", *arguments])
+    assert leaving.value.code == 0
+    told = capsys.readouterr().out
+    assert "NAME=VALUE" in told
+    assert main(["parameters", "small"]) == 0
+    assert told.endswith(f"\nparameters of small:\n{capsys.readouterr().out}")
+    assert re.search(r"^depths +list\[int\] +\[2, 3\] +numbers of factors$", told, re.MULTILINE)
+
+
+def test_the_help_of_run_needs_no_chapter_and_refuses_an_unknown_one(
+    small_book: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main(["run", "--help"])
+    assert leaving.value.code == 0
+    assert "\nparameters of" not in capsys.readouterr().out
+    with pytest.raises(SystemExit) as leaving:
+        main(["run", "--help", "large"])
+    assert leaving.value.code == 2
+    assert capsys.readouterr().err == "dmf: chapter 'large': unknown, choose one of small\n"
+
+
+def test_a_pages_table_shows_defaults_and_what_differs(small_book: Project) -> None:
+    from dmf_utils.publishing import parameter_table, parameters
+
+    known = parameters.read(small_book.book / "small.ipynb")
+    lines = parameter_table.as_markdown(known, {"n": 2, "strict": False})
+    assert lines[0] == "| Parameter | Type | Default | Here | Meaning |"
+    assert "| `n` | `int` | `3` | `2` | rows and columns |" in lines
+    assert "| `strict` | `bool` | `False` |  | whether to stop at the first |" in lines
+    assert r"| `file` | `str \| None` | `None` |  | a file to read |" in lines
+    lines = parameter_table.as_markdown(known, {})
+    assert lines[0] == "| Parameter | Type | Default | Meaning |"
+    assert len(lines) == 2 + len(known)
+    assert parameter_table.as_markdown({}, {}) == []
+
+
+@pytest.fixture
+def own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is no project, with ratings of rank 1, some of them missing."""
+    monkeypatch.chdir(tmp_path)
+    lines = ["user,item,rating"]
+    lines += [f"u{i},{j},{(i + 1) * (j + 2)}" for i in range(9) for j in range(7) if (i + j) % 3]
+    path = tmp_path / "ratings.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_complete_writes_the_matrix_and_the_report(
+    own_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own_file.write_text(own_file.read_text(encoding="utf-8") + "u0,1,3\n", encoding="utf-8")
+    assert main(["complete", "ratings.csv", "--depth", "2", "--stop-by", "0", "--seed", "1"]) == 0
+    told = capsys.readouterr()
+    assert "dmf: warning: ratings.csv, line 44: given before with the same value" in told.err
+    assert "ratings.csv: 9 × 7, 42 observed" in told.out
+    assert re.search(r"^depth 1 .*\ndepth 2 .*\nminimum nuclear norm ", told.out, re.MULTILINE)
+    lines = (own_file.parent / "ratings-completed.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "user,item,rating,observed"
+    assert len(lines) == 1 + 9 * 7
+    for row, column, value, seen in (line.split(",") for line in lines[1:]):
+        exact = (int(row[1:]) + 1) * (int(column) + 2)
+        assert float(value) == pytest.approx(exact, abs=0 if seen == "1" else 0.5)
+    report = (own_file.parent / "ratings-report.html").read_text(encoding="utf-8")
+    assert "depths 1, 2, hold out 0.1, stop by 0, not centred" in report
+    assert len(list(own_file.parent.iterdir())) == 3
+
+
+def test_complete_takes_and_gives_an_array(
+    own_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import numpy as np
+
+    array = np.outer(np.arange(1.0, 10), np.arange(2.0, 9))
+    array[::3, ::2] = np.nan
+    np.save("own.npy", array)
+    assert main(["complete", "own.npy", "--depth", "3,2", "--output", "a/b"]) == 0
+    completed = np.load(own_file.parent / "a" / "b" / "own-completed.npy")
+    assert np.array_equal(completed[~np.isnan(array)], array[~np.isnan(array)])
+    assert not np.isnan(completed).any()
+    assert "completed matrix (depth 2): a/b/own-completed.npy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["none.csv"], "none.csv: there is no such file"),
+        (["ratings.csv", "--no-header"], "ratings.csv, line 1: the value 'rating' is not a number"),
+        (["ratings.csv", "--hold-out", "1"], "held_out must be a share between 0 and 1"),
+        (["ratings.csv", "--hold-out", "0.001"], "0 can be held out"),
+        (["ratings.csv", "--seed", "-1"], "seed must be at least 0"),
+        (["ratings.csv", "--hidden", "0"], "hidden must be at least 1"),
+        (["ratings.csv", "--output", "ratings.csv"], "ratings.csv"),
+    ],
+)
+def test_complete_refuses_bad_input_in_one_line(
+    own_file: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    assert main(["complete", *arguments]) == 2
+    complaint = capsys.readouterr().err
+    assert complaint.startswith("dmf: ")
+    assert complaint.count("\n") == 1
+    assert words in complaint
+    assert [path.name for path in own_file.parent.iterdir()] == ["ratings.csv"]
+
+
+@pytest.mark.parametrize("depth", ["0", "two", "2,2", "1.5", ""])
+def test_complete_refuses_what_is_no_depth(
+    own_file: Path, capsys: pytest.CaptureFixture[str], depth: str
+) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main(["complete", "ratings.csv", "--depth", depth])
+    assert leaving.value.code == 2
+    assert "give a number from 1 on, or a list such as 2,4" in capsys.readouterr().err
+
+
+def test_an_interrupted_completion_leaves_nothing(
+    own_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*details: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dmf_utils.own_completion.min_nuclear_norm", interrupt)
+    assert main(["complete", "ratings.csv", "--depth", "1"]) == 130
+    assert capsys.readouterr().err.endswith("dmf: interrupted; nothing was written.\n")
+    assert [path.name for path in own_file.parent.iterdir()] == ["ratings.csv"]
