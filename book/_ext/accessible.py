@@ -49,7 +49,7 @@ def mend_pages(app: Sphinx, exception: Exception | None) -> None:
 
 
 def leave_formulas_out_of_the_tab_order(app: Sphinx, config: Config) -> None:
-    """Formulas that overflow become stops again, by ``_static/formulas.js``."""
+    """Formulas that overflow become stops again, by ``_static/scrolling.js``."""
     settings = dict(config.mathjax3_config or {})
     options = dict(settings.get("options", {}))
     options["menuOptions"] = {"settings": {"inTabOrder": False}}

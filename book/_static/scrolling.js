@@ -1,8 +1,8 @@
-// A formula that is wider than its column scrolls in its own box. The keyboard must reach that box,
-// and only then: a page has hundreds of formulas, and most of them fit.
+// What is wider than its column scrolls in its own box: long formulas, and on a phone the figures.
+// The keyboard must reach such a box, and only such: a page has hundreds of formulas, and most fit.
 (() => {
   const mark = () => {
-    for (const box of document.querySelectorAll(".bd-article :is(div.math, mjx-container)")) {
+    for (const box of document.querySelectorAll(".bd-article :is(div.math, mjx-container, figure)")) {
       if (box.scrollWidth > box.clientWidth + 1 && getComputedStyle(box).overflowX !== "visible") {
         box.tabIndex = 0;
       } else {
