@@ -15,7 +15,7 @@ from dmf_utils.trajectory import Record, Trajectory
 
 __all__ = ["Exploration", "completion_run"]
 
-_TIMES = np.geomspace(1e-1, 1e9, 400)  # times n²/1000: from before the first motion to any end
+_TIMES = np.geomspace(1, 1e9, 900)  # times n²/1000: from before the first motion to any end
 
 
 @dataclass(frozen=True)

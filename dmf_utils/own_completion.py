@@ -164,7 +164,9 @@ def complete(
         runs = {depth: task.follow(depth) for depth in depths}
         for depth, run in runs.items():
             table[f"depth {depth}"] = task.judge(run.product, run.end, run.n_gradients)
-        fitted = min_nuclear_norm(task.problem(parts.fitted), show_progress=progress)
+        fitted = min_nuclear_norm(
+            task.problem(parts.fitted), tolerance=1e-6, show_progress=progress
+        )
         table[CONVEX] = task.judge(fitted.matrix, "all fitted")
         product = task.again(depths[-1], runs[depths[-1]])
     matrix = task.in_data_unit(product).numpy()

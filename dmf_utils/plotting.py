@@ -241,7 +241,7 @@ def exploration(found: Exploration) -> Figure:
     right.plot(found.run.times, found.run.measured["error"], color=mark.color)
     right.set(xlabel="time $t$", ylabel="error (mean square)", yscale="log")
     for ax in (left, right):
-        ax.set(xscale="log", xlim=(found.run.time / 300, found.run.time))
+        ax.set_xlim(0, found.run.time)
     return figure
 
 

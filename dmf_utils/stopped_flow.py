@@ -17,7 +17,7 @@ from dmf_utils.trajectory import Status
 __all__ = ["StoppedRun", "stopped_flow"]
 
 _LEVEL = 0.8  # the loss falls by this factor from one look to the next
-_PATIENCE = 0.25  # a run ends when the loss has fallen by this factor since the best look
+_PATIENCE = 0.1  # a run ends when the loss has fallen by this factor since the best look
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def stopped_flow(
 ) -> StoppedRun:
     r"""Follow gradient flow, look whenever the loss has fallen by a fifth, keep the best look.
 
-    The run ends at `until_loss`, or when the loss has fallen to a quarter of what it was at the
+    The run ends at `until_loss`, or when the loss has fallen to a tenth of what it was at the
     best look: the error can rise for a while, as when a mode is learned that needs the next one.
 
     Parameters
