@@ -87,10 +87,26 @@ def test_the_console_is_silent(visit: Any, name: str) -> None:
 
 
 @each_page
-def test_a_phone_shows_the_page_without_sideways_scroll(visit: Any, name: str) -> None:
-    seen = visit(name, PHONE, "dark")
-    width = seen.page.evaluate("() => document.documentElement.scrollWidth")
-    assert width <= PHONE
+def test_no_page_scrolls_sideways(visit: Any, name: str) -> None:
+    for width, scheme in ((PHONE, "dark"), (DESK, "light")):
+        seen = visit(name, width, scheme)
+        assert seen.page.evaluate("() => document.documentElement.scrollWidth") <= width
+
+
+@each_page
+def test_figures_can_be_read_on_a_phone(visit: Any, name: str) -> None:
+    figures = visit(name, PHONE, "dark").page.locator(".bd-article figure:has(img)")
+    shown = figures.evaluate_all(
+        """figures => figures.map((figure) => [
+            figure.querySelector("img").getBoundingClientRect().width,
+            figure.querySelector("figcaption").getBoundingClientRect().width,
+            figure.tabIndex,
+        ])"""
+    )
+    for picture, caption, stop in shown:
+        assert picture >= 600  # letters of some 10 pixels
+        assert caption <= PHONE  # it needs no scrolling
+        assert stop == 0  # the keyboard can scroll the picture
 
 
 @each_page

@@ -103,7 +103,8 @@ def _pinned(project: Project) -> dict[str, str]:
 def versions(project: Project) -> dict[str, str]:
     """The versions that a page states."""
     stated = {"Python": platform.python_version()}
-    stated |= {name: version(name) for name in ("torch", "numpy", "dmf_utils") if _installed(name)}
+    named = ("torch", "numpy", "scipy", "cvxpy", "matplotlib", "dmf_utils")
+    stated |= {name: version(name) for name in named if _installed(name)}
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
         command = ["git", "-C", str(project.root), "describe", "--always", "--dirty"]
         stated["commit"] = subprocess.run(
