@@ -1,4 +1,4 @@
-"""Measure and print; some minutes on two cores. ``--short`` leaves out the authors' grid."""
+"""Measure and print; some ten minutes on two cores. ``--short`` measures the small parts only."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ import platform
 
 import torch
 
-from benchmarks import scaling, speed
+from benchmarks import scaling, sensing, speed
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="leave out the authors' grid")
+    parser.add_argument(
+        "--short", action="store_true", help="leave out the authors' grid and deep sensing"
+    )
     short = parser.parse_args().short
     print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}")
     torch.set_num_threads(1)  # as in a worker process; the authors' loop is fastest so as well
     speed.one_run()
     speed.whole_grid(with_authors=not short)
+    sensing.gradients_and_runs()
+    sensing.both_figures(whole=not short)
     scaling.peak_fraction()
     scaling.growth()
 

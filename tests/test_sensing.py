@@ -7,11 +7,14 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.sensing import authors_gradient, steps_of_descent
 from dmf_utils.convex import min_nuclear_norm
-from dmf_utils.factorization import gaussian
+from dmf_utils.descent import gradient_descent
+from dmf_utils.factorization import factor_gradients, gaussian, product_matrix
 from dmf_utils.flow import gradient_flow
 from dmf_utils.norms import nuclear_norm
 from dmf_utils.problems import MatrixCompletion, MatrixSensing
+from dmf_utils.trajectory import Record
 
 SHAPES = [(5, 5), (3, 7), (7, 3)]
 
@@ -199,3 +202,31 @@ def test_paper_size_next_to_the_threshold_is_settled():
     assert float(problem.error(looser.matrix)) == pytest.approx(
         float(problem.error(found.matrix)), rel=1e-2
     )
+
+
+# --- the benchmark --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_authors_way_is_the_same_gradient(depth):
+    problem = MatrixSensing.random((5, 8), 2, 30, seed=0)
+    factors = gaussian(norm=1.0, seed=1).factors(problem.shape, depth)
+    found = authors_gradient(problem, factors)()
+    expected = factor_gradients(factors, problem.gradient(product_matrix(factors)))
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == torch.float32
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_steps_of_descent_are_counted_along_the_flow(depth):
+    problem = MatrixSensing.random((12, 12), 1, 80, seed=0)
+    start, rate = gaussian(norm=1e-2, seed=1), 1e-3
+    end = gradient_flow(problem, depth, start, 1e-5).time
+    record = Record(np.linspace(0, end, 500)[:-1], factors=True)
+    counted = steps_of_descent(gradient_flow(problem, depth, start, 1e-5, record=record), rate)
+    taken = gradient_descent(
+        problem, depth, start, 1e-5, learning_rate=rate, normalized=True
+    ).n_gradients
+    # The average of their step length over some hundred steps makes it a little longer.
+    assert 0.9 * taken < counted < taken
