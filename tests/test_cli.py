@@ -636,3 +636,19 @@ def test_an_interrupted_completion_leaves_nothing(
     assert main(["complete", "ratings.csv", "--depth", "1"]) == 130
     assert capsys.readouterr().err.endswith("dmf: interrupted; nothing was written.\n")
     assert [path.name for path in own_file.parent.iterdir()] == ["ratings.csv"]
+
+
+def test_a_parameter_that_names_a_file_is_taken_from_where_the_user_is(
+    make_book: MakeBook, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell = 'own_file: str = ""  # a file to read'
+    project = make_book("print(open(own_file).read())", parameters=cell)
+    folder = project.root / "elsewhere"
+    folder.mkdir()
+    (folder / "mine.csv").write_text("what it says", encoding="utf-8")
+    monkeypatch.chdir(folder)
+    assert main(["run", "small", "-p", "own_file=none.csv"]) == 2
+    assert "none.csv: there is no such file" in capsys.readouterr().err
+    assert main(["run", "small", "-p", "own_file=mine.csv"]) == 0
+    executed = project.build / "single" / "small.ipynb"
+    assert "what it says" in executed.read_text(encoding="utf-8")

@@ -193,7 +193,7 @@ def _run(project: Project, options: argparse.Namespace) -> int:
     chapter = options.chapter
     known = _known(project, chapter)
     values = parameters.quick_values(project, chapter, known) if project.quick else {}
-    values |= parameters.given(chapter, known, options.assignments)
+    values |= _in_place(parameters.given(chapter, known, options.assignments))
     output = (options.output or project.build / "single" / f"{chapter}.ipynb").resolve()
     if output.suffix != ".ipynb":
         raise InputError(f"--output {output}: must end in .ipynb")
@@ -209,6 +209,18 @@ def _run(project: Project, options: argparse.Namespace) -> int:
         print(shown["data"]["text/plain"])
     print(output)
     return 0
+
+
+def _in_place(values: dict[str, Any]) -> dict[str, Any]:
+    """The values, with files as absolute paths: a chapter runs in another folder than the user."""
+    values = dict(values)
+    for name, value in values.items():
+        if name.endswith("_file") and value:
+            path = Path(value).expanduser().resolve()
+            if not path.is_file():
+                raise InputError(f"parameter {name!r}: {path}: there is no such file")
+            values[name] = str(path)
+    return values
 
 
 def _parameters(project: Project, options: argparse.Namespace) -> int:
