@@ -434,22 +434,37 @@ def test_without_chromium_there_are_notebooks_and_pages_and_a_hint(
     assert list(folder.glob("small-student*")) == [folder / "small-student.ipynb"]
 
 
-@pytest.mark.usefixtures("no_chromium")
-def test_a_leak_leaves_no_student_file(
-    class_book: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def careless(answer: Answer) -> list[NotebookNode]:
-        return [text("\n".join(answer.texts), f"answer-{answer.label}")]
+def careless(answer: Answer) -> list[NotebookNode]:
+    return [text("\n".join(answer.texts), f"answer-{answer.label}")]
 
+
+@pytest.mark.usefixtures("no_chromium")
+@pytest.mark.parametrize("place", ["classroom.blank_cells", "handouts.lined_space"])
+def test_a_leak_leaves_no_student_file(
+    class_book: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    place: str,
+) -> None:
     folder = class_book.build / "handouts"
     handouts.make_handouts(class_book, versions=("student",))
     assert (folder / "small-student.ipynb").is_file()
-    monkeypatch.setattr("dmf_utils.publishing.classroom.blank_cells", careless)
+    monkeypatch.setattr(f"dmf_utils.publishing.{place}", careless)
     monkeypatch.chdir(class_book.root)
     assert main(["handouts", "--version", "student"]) == 1
     assert "words of a solution are left" in capsys.readouterr().err
     assert not list(folder.glob("small-student*"))
     assert not (folder / "student").exists()
+
+
+def test_a_failed_print_leaves_no_student_file(
+    class_book: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(printing.VARIABLE, shutil.which("false") or "")
+    monkeypatch.chdir(class_book.root)
+    assert main(["handouts", "--version", "student"]) == 1
+    assert "could not print" in capsys.readouterr().err
+    assert not list((class_book.build / "handouts").glob("small-student*"))
 
 
 def test_what_is_not_executed_yet_is_executed_first(

@@ -11,7 +11,7 @@ import nbformat
 from dmf_utils.publishing import printing, runs, site
 from dmf_utils.publishing.book import build_book
 from dmf_utils.publishing.classroom import student_notebook, title_of
-from dmf_utils.publishing.leaks import LeakError, SolutionWatch, texts_of
+from dmf_utils.publishing.leaks import LeakError, SolutionWatch, notebook_text
 from dmf_utils.publishing.project import Project
 from dmf_utils.publishing.student import Answer, SolutionError, lined_space, strip
 
@@ -139,14 +139,18 @@ def _student_tree(project: Project, student: Project) -> SolutionWatch:
     )
     shutil.copy(printing.STYLE, student.executed / "_static" / printing.STYLE.name)
     answers: list[Answer] = []
+    kept = [path.read_text(encoding="utf-8") for path in _texts(project.executed)]
     for name in project.chapters():
         page = nbformat.read(project.executed / f"{name}.ipynb", as_version=4)
         stripped = strip(page, name, lined_space)
         answers += stripped.answers
+        # What stays is known apart from what is handed out, or a leak there would excuse itself.
+        rest = strip(page, name, lambda answer: []).notebook
+        kept.append(notebook_text(nbformat.writes(rest)))
         target = student.executed / f"{name}.ipynb"
         target.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(stripped.notebook, target)
-    watch = SolutionWatch(answers, texts_of(student.executed))
+    watch = SolutionWatch(answers, kept)
     if not site.is_current(student):
         site.build(student)
     return watch
@@ -165,3 +169,7 @@ def _sheets(
             page = project.html / f"{name}.html"
             sheets.append(printing.Sheet(page, target, paper, title, version, course))
     return sheets
+
+
+def _texts(folder: Path) -> list[Path]:
+    return [path for ending in ("md", "bib", "html") for path in folder.rglob(f"*.{ending}")]

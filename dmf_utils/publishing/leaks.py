@@ -14,7 +14,7 @@ from sphinx.search.en import SearchEnglish
 
 from dmf_utils.publishing.student import Answer
 
-__all__ = ["LeakError", "SolutionWatch", "texts_of"]
+__all__ = ["LeakError", "SolutionWatch", "notebook_text"]
 
 _WORDS_IN_A_ROW = 5  # fewer occur by chance, more would let a short sentence through
 _FEWEST_WORDS, _FEWEST_LETTERS = 3, 12
@@ -99,9 +99,8 @@ class SolutionWatch:
         LeakError
             As :meth:`check_text` does.
         """
-        notebook = json.loads(content)
-        self.check_text("\n".join(_strings(notebook, pictures=False)), where)
-        pictures = set(_strings(notebook, pictures=True))
+        self.check_text(notebook_text(content), where)
+        pictures = set(_strings(json.loads(content), pictures=True))
         if any(_decoded(picture) in self._pictures for picture in pictures):
             raise LeakError(f"{where}: holds a picture that a solution drew")
 
@@ -152,14 +151,9 @@ class SolutionWatch:
             raise LeakError(f"{path}: indexes words that only solutions have: {', '.join(found)}")
 
 
-def texts_of(folder: Path) -> Iterator[str]:
-    """All that the sources of a book say: notebooks with the texts of their outputs, and files."""
-    for path in folder.rglob("*"):
-        if path.suffix == ".ipynb":
-            notebook = json.loads(path.read_text(encoding="utf-8"))
-            yield "\n".join(_strings(notebook, pictures=False))
-        elif path.suffix in (".md", ".bib", ".yml", ".html"):
-            yield path.read_text(encoding="utf-8")
+def notebook_text(content: str) -> str:
+    """All that a notebook says: its texts, its code, and the texts of its outputs."""
+    return "\n".join(_strings(json.loads(content), pictures=False))
 
 
 def _blocks(markup: str) -> Iterator[str]:
