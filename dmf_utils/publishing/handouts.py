@@ -12,7 +12,7 @@ from dmf_utils.publishing import printing, runs, site
 from dmf_utils.publishing.book import build_book
 from dmf_utils.publishing.classroom import student_notebook, title_of
 from dmf_utils.publishing.leaks import LeakError, SolutionWatch, notebook_text
-from dmf_utils.publishing.project import Project
+from dmf_utils.publishing.project import InputError, Project
 from dmf_utils.publishing.student import Answer, SolutionError, lined_space, strip
 
 __all__ = ["FAILURES", "VERSIONS", "make_handouts"]
@@ -76,6 +76,8 @@ def make_handouts(
     every = [name for name in project.chapters() if name != _NOT_A_CHAPTER]
     for name in chapters or []:
         project.chapter_path(name)
+        if name == _NOT_A_CHAPTER:
+            raise InputError(f"chapter {name!r}: is the ledger, choose one of {', '.join(every)}")
     chosen = chapters or every
     chromium = printing.find_chromium()
     if missing := [name for name in project.chapters() if not runs.last_run(project, name)]:

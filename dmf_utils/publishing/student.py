@@ -18,7 +18,7 @@ _DIRECTIVE = re.compile(r"\s*(`{3,}|:{3,}|~{3,})\s*\{(solution|solution-start|so
 _BEGIN = re.compile(r"(\s*)#+\s*BEGIN SOLUTION\b")
 _END = re.compile(r"\s*#+\s*END SOLUTION\b")
 _WORDS_ON_A_LINE = 10
-_FEWEST_LINES, _MOST_LINES = 4, 18
+_FEWEST_LINES, _MOST_LINES = 4, 14
 
 
 class SolutionError(ValueError):
