@@ -24,6 +24,11 @@ _MENDED: list[tuple[re.Pattern[str], str]] = [
     # Citations: a list whose children are not items, and a role that no longer exists.
     (re.compile(r'<div role="list" class="citation-list">'), '<div class="citation-list">'),
     (re.compile(r'(<div class="citation"[^>]*) role="doc-biblioentry"'), r"\1"),
+    # A sign after a formula does not begin the next line.
+    (
+        re.compile(r'(<span class="math notranslate nohighlight">[^<]*</span>)([.,;:!?)\]]+)'),
+        r'<span class="dmf-together">\1\2</span>',
+    ),
     # The title and the search field above the table of contents belong to a landmark.
     (
         re.compile(r'<div class="sidebar-primary-items__start sidebar-primary__section">'),
