@@ -7,6 +7,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from dmf_utils._memory import memory_in_bytes
 from dmf_utils.problems import FullObservation, MatrixCompletion, MatrixSensing
 
 __all__ = ["AffineConstraint", "affine_constraint"]
@@ -68,7 +69,8 @@ def affine_constraint(
     TypeError
         For anything else, a list of problems among it.
     ValueError
-        If no matrix fits the measurements.
+        If no matrix fits the measurements, or the products of all pairs of measurement matrices
+        do not fit into memory.
     """
     if isinstance(problem, FullObservation):
         return _Entries(torch.ones(problem.shape, dtype=torch.bool), problem.target)
@@ -123,6 +125,13 @@ class _Measurements(AffineConstraint):
         self.shape = problem.shape
         self._operator = problem.operator.to("cpu", torch.float64)
         self.values = problem.values.to("cpu", torch.float64)
+        # The products of all pairs, their factor, and room to compute it.
+        needed, present = 24 * len(self.values) ** 2, memory_in_bytes()
+        if needed > 0.8 * present:
+            raise ValueError(
+                f"problem has {len(self.values)} measurements, whose products of all pairs need "
+                f"{needed / 2**30:.1f} GiB; this machine has {present / 2**30:.1f} GiB; take fewer"
+            )
         gram = _gram(self._operator)
         self._factor, failed = torch.linalg.cholesky_ex(gram)
         self.rank = len(gram)

@@ -28,6 +28,7 @@ import torch
 
 from dmf_utils import chunk_store, convex, factorization, norms, problems
 from dmf_utils._checks import whole_number
+from dmf_utils._memory import memory_in_bytes, sensing_bytes
 from dmf_utils.descent import gradient_descent
 from dmf_utils.flow import gradient_flow
 from dmf_utils.progress import progress_bar
@@ -70,6 +71,7 @@ _ACCEPTED: dict[type, tuple[type, ...]] = {
     str: (str,),
 }
 _GAP = 1e-6  # relative duality gap at which the convex problem counts as solved
+_SHARE_OF_MEMORY = 0.8  # of the machine's, that the measurements of all workers may take
 _CHUNK = 8  # runs; fixed, so that neither keys nor results depend on the number of workers
 _MEASURED = ("status", "loss", "error", "nuclear_norm", "effective_rank", "time", "gap")
 _COUNTED = ("n_gradients", "seconds")
@@ -114,7 +116,8 @@ def sweep(
     runs : iterable of mapping
         Parameters of each run, see `DEFAULTS`; `grid` makes them.
     workers : int, optional
-        Processes, default one for each processor. With 1 nothing is started.
+        Processes, default one for each processor; fewer where the measurements of sensing would
+        not fit into memory. With 1 nothing is started.
     executor : concurrent.futures.Executor, optional
         Where to compute instead, for instance ``dask.distributed.Client(...).get_executor()``.
         It is not shut down.
@@ -136,7 +139,8 @@ def sweep(
     Raises
     ------
     ValueError, TypeError
-        For an unknown parameter or a value that does not fit, before any run is made.
+        For an unknown parameter or a value that does not fit, or more memory needed than there is,
+        before any run is made.
 
     Warns
     -----
@@ -230,7 +234,21 @@ def _complete(run: Mapping[str, Any], at: int) -> dict[str, Any]:
             f"run {at}: n_observed must be at most rows·columns = {entries}, "
             f"got {whole['n_observed']!r}"
         )
+    needed, present = _bytes(whole), memory_in_bytes()
+    if needed > _SHARE_OF_MEMORY * present:
+        raise ValueError(
+            f"run {at}: n_observed = {whole['n_observed']} measurements of shape "
+            f"({whole['rows']}, {whole['columns']}) need {needed / 2**30:.1f} GiB with "
+            f"{whole['method']!r}, this machine has {present / 2**30:.1f} GiB; take fewer"
+        )
     return whole | dict.fromkeys(_UNUSED[whole["method"]])
+
+
+def _bytes(run: Mapping[str, Any]) -> int:
+    """Memory that a run's measurements take; entries take next to nothing."""
+    if run["problem"] != "sensing":
+        return 0
+    return sensing_bytes(run["rows"], run["columns"], run["n_observed"], run["method"])
 
 
 def _chunks(complete: list[dict[str, Any]]) -> list[list[int]]:
@@ -255,7 +273,9 @@ def _compute(
     """Results of the chunks as they become ready."""
     if not chunks:
         return
-    workers = min(workers or os.cpu_count() or 1, len(chunks))
+    largest = max(_bytes(complete[i]) for chunk in chunks for i in chunk)
+    together = int(_SHARE_OF_MEMORY * memory_in_bytes() / largest) if largest else len(chunks)
+    workers = max(1, min(workers or os.cpu_count() or 1, len(chunks), together))
     if executor is None and workers == 1:
         for chunk in chunks:
             yield chunk, _run_chunk([complete[i] for i in chunk])

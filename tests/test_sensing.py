@@ -1,6 +1,7 @@
 """Matrix sensing: the measurement operator, its flow, and what is convex about it."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.sensing import authors_gradient, steps_of_descent
+from dmf_utils import affine
+from dmf_utils import sweep as sweeps
 from dmf_utils.convex import min_nuclear_norm
 from dmf_utils.descent import gradient_descent
 from dmf_utils.factorization import factor_gradients, gaussian, product_matrix
@@ -202,6 +205,70 @@ def test_paper_size_next_to_the_threshold_is_settled():
     assert float(problem.error(looser.matrix)) == pytest.approx(
         float(problem.error(found.matrix)), rel=1e-2
     )
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+PAPER = {"problem": "sensing", "n_observed": 5000}
+
+
+@pytest.mark.parametrize(
+    ("run", "gigabytes"),
+    [
+        (PAPER, 0.6),  # in double and in single precision
+        (PAPER | {"method": "truth"}, 0.4),
+        (PAPER | {"method": "min_nuclear_norm"}, 1.0),  # with three matrices of 5000 rows
+        ({"problem": "completion", "n_observed": 5000}, 0),
+    ],
+)
+def test_memory_of_a_run(run, gigabytes):
+    assert sweeps._bytes(sweeps._complete(run, 0)) == pytest.approx(gigabytes * 1e9)
+
+
+def test_a_sweep_too_large_is_refused_before_any_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweeps, "_run_chunk", None)
+    small = {"problem": "sensing", "rows": 4, "columns": 4, "rank": 1, "n_observed": 8}
+    large = small | {"n_observed": 10**12}
+    message = (
+        r"run 1: n_observed = 1000000000000 measurements of shape \(4, 4\) need 178813\.9 GiB "
+        r"with 'flow', this machine has [\d.]+ GiB; take fewer"
+    )
+    with pytest.raises(ValueError, match=message):
+        sweeps.sweep([small, large], cache=tmp_path / "cache", progress=False)
+    assert not (tmp_path / "cache").exists()
+    monkeypatch.setattr(sweeps, "memory_in_bytes", lambda: 10**6)
+    with pytest.raises(ValueError, match=r"with 'min_nuclear_norm', this machine has 0\.0 GiB"):
+        sweeps.sweep([small | {"n_observed": 200, "method": "min_nuclear_norm"}], progress=False)
+
+
+def test_too_many_measurements_for_the_convex_problem_are_refused(monkeypatch):
+    problem = MatrixSensing(torch.ones(1, 1).expand(50, 2, 2), torch.ones(50))
+    monkeypatch.setattr(affine, "memory_in_bytes", lambda: 70_000)  # 60,000 would be 24·50²
+    monkeypatch.setattr(affine, "_gram", None)
+    message = r"problem has 50 measurements.* need 0\.0 GiB; this machine has 0\.0 GiB; take fewer"
+    with pytest.raises(ValueError, match=message):
+        min_nuclear_norm(problem)
+
+
+@pytest.mark.parametrize(("memory", "workers"), [(10**9, 3), (8000, 2), (4000, 1)])
+def test_no_more_workers_than_fit_into_memory(memory, workers, monkeypatch):
+    # 16 measurements of a 4×4 matrix take 2048 bytes, and half of it in single precision.
+    taken = []
+
+    class Counted(ThreadPoolExecutor):
+        def __init__(self, count, **_):
+            taken.append(count)
+            super().__init__(count)
+
+    monkeypatch.setattr(sweeps, "memory_in_bytes", lambda: memory)
+    monkeypatch.setattr(sweeps, "ProcessPoolExecutor", Counted)
+    monkeypatch.setattr(sweeps, "_run_chunk", lambda runs: taken.append(1) or [{}] * len(runs))
+    small = {"problem": "sensing", "rows": 4, "columns": 4, "rank": 1, "n_observed": 16}
+    runs = sweeps.grid(**small, depth=[2, 3, 4])
+    chunks = [[0], [1], [2]]
+    complete = [sweeps._complete(run, 0) for run in runs]
+    assert len(list(sweeps._compute(complete, chunks, 3, None))) == 3
+    assert taken == ([workers, 1, 1, 1] if workers > 1 else [1, 1, 1])
 
 
 # --- the benchmark --------------------------------------------------------------------------------

@@ -1,0 +1,23 @@
+"""How much memory matrix sensing takes, so that too much is refused before anything is made."""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["memory_in_bytes", "sensing_bytes"]
+
+
+def memory_in_bytes() -> int:
+    """Memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def sensing_bytes(rows: int, columns: int, count: int, method: str) -> int:
+    """What a method holds of `count` measurement matrices at its peak, at most.
+
+    All hold the matrices in double precision. A flow may hold them in single precision as well;
+    the minimum nuclear norm needs products of all pairs, their factor, and room to compute it.
+    """
+    numbers = rows * columns * count
+    beside = {"truth": 0, "min_nuclear_norm": 24 * count**2}.get(method, 4 * numbers)
+    return 8 * numbers + beside
