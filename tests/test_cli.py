@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import stat
@@ -424,6 +425,50 @@ def test_an_interrupt_stops_the_kernel_and_says_how_to_go_on(
     assert main(["book"]) == 130
     assert "goes on from there" in capsys.readouterr().err
     assert not psutil.pid_exists(int(note.read_text()))
+
+
+def test_small_chapters_run_two_at_a_time_and_one_that_fails_stops_the_other(
+    make_book: MakeBook,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import psutil
+
+    note = tmp_path / "kernel"
+    # Fails only when the other one is at work, which it never is when they run in turn.
+    waits = (
+        "import pathlib, time\n"
+        "end = time.monotonic() + 60\n"
+        f"while not (seen := pathlib.Path({str(note)!r})).exists() and time.monotonic() < end:\n"
+        "    time.sleep(0.1)\n"
+        "raise RuntimeError(f'the other is at work: {seen.exists()}')"
+    )
+    project = make_book(waits)
+    chapter = nbformat.read(project.book / "small.ipynb", as_version=4)
+    chapter.cells[-1].source = (
+        "import os, pathlib, time\n"
+        f"pathlib.Path({str(note)!r}).write_text(str(os.getpid()))\n"
+        "time.sleep(300)"
+    )
+    nbformat.write(chapter, project.book / "other.ipynb")
+    contents = project.book / "_toc.yml"
+    contents.write_text(contents.read_text() + "- file: other\n")
+    monkeypatch.chdir(project.root)
+    assert main(["book", "--quick"]) == 1
+    assert "the other is at work: True" in capsys.readouterr().err
+    assert not psutil.pid_exists(int(note.read_text()))
+    assert not list((project.build / "quick").rglob("other.json"))
+
+
+def test_time_left_counts_what_is_done_together_once() -> None:
+    stream = io.StringIO()
+    progress = Progress({"a": 40.0, "b": 30.0, "c": 30.0}, stream, at_once=2)
+    progress.begin("a")
+    assert stream.getvalue() == "[1/3] a · 0:00 elapsed, about 1:10 left\n"
+    progress.end("executed")
+    progress.begin("b")
+    assert stream.getvalue().endswith("[2/3] b · 0:00 elapsed, about 0:45 left\n")
 
 
 @pytest.mark.usefixtures("nothing_runs")

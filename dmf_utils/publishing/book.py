@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +74,12 @@ def build_book(project: Project, only: list[str] | None = None, *, force: bool =
         steps = {name: _expected_seconds(project, name) for name in due}
         if _LEDGER_CHAPTER in chapters:
             steps[_LEDGER_CHAPTER] = _expected_seconds(project, _LEDGER_CHAPTER)
-        progress = Progress(steps | {"pages": _SECONDS_FOR_PAGES})
+        # The small chapters keep one core each busy; at the paper's size one keeps them all.
+        at_once = 2 if project.quick else 1
+        progress = Progress(steps | {"pages": _SECONDS_FOR_PAGES}, at_once=at_once)
         if unchanged := [name for name in measuring if name not in due]:
             progress.say(f"not executed again: {', '.join(unchanged)}")
-        for name in due:
-            _execute(project, name, values[name], keys[name], progress)
+        _execute_all(project, due, values, keys, progress, at_once)
         rows = _measure(project, measuring, claims)
         if _LEDGER_CHAPTER in chapters:
             read = [project.claims, project.ledger, Path(str(ledger_page.__file__))]
@@ -123,11 +126,40 @@ def _expected_seconds(project: Project, name: str) -> float:
 
 
 def _execute(
-    project: Project, name: str, values: dict[str, Any], key: str, progress: Progress
+    project: Project,
+    name: str,
+    values: dict[str, Any],
+    key: str,
+    progress: Progress,
+    stop: threading.Event | None = None,
 ) -> None:
+    if stop is not None and stop.is_set():
+        raise runs.Stopped
     progress.begin(name)
-    runs.execute(project, name, values, key, progress)
+    runs.execute(project, name, values, key, progress, stop)
     progress.end("executed")
+
+
+def _execute_all(
+    project: Project,
+    due: list[str],
+    values: dict[str, dict[str, Any]],
+    keys: dict[str, str],
+    progress: Progress,
+    at_once: int,
+) -> None:
+    """Execute the chapters that are due; the first that fails, or Ctrl-C, stops the others."""
+    stop = threading.Event()
+    with ThreadPoolExecutor(at_once) as threads:
+        tasks = [
+            threads.submit(_execute, project, name, values[name], keys[name], progress, stop)
+            for name in due
+        ]
+        try:
+            for task in as_completed(tasks):
+                task.result()
+        finally:
+            stop.set()
 
 
 def _measure(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TextIO
@@ -29,21 +30,24 @@ class Progress:
         The seconds that each piece of work is expected to take, by name, in order.
     stream
         Where to write; standard output by default.
+    at_once
+        How many pieces are done at a time, each in a thread of its own.
     """
 
-    def __init__(self, expected: dict[str, float], stream: TextIO | None = None) -> None:
-        self._expected = expected
+    def __init__(
+        self, expected: dict[str, float], stream: TextIO | None = None, at_once: int = 1
+    ) -> None:
+        self._expected, self._at_once = expected, at_once
         self._stream = stream or sys.stdout
         self._terminal = self._stream.isatty()
         self._start = self._last_line = time.monotonic()
-        self._current = ""
-        self._current_start = self._start
-        self._loop_start: tuple[str, int, float] = ("", 0, self._start)
+        self._here = threading.local()  # the piece that this thread does
+        self._line = threading.Lock()
 
     def begin(self, name: str) -> None:
         """Start a piece of work."""
-        self._current = name
-        self._current_start = time.monotonic()
+        self._here.name, self._here.start = name, time.monotonic()
+        self._here.loop_start = ("", 0, self._here.start)
         if not self._terminal:
             self._print(f"{self._head()} · {self._time()}")
 
@@ -58,8 +62,8 @@ class Progress:
             Of a long loop in it: how many are done, of how many, and of what.
         """
         now = time.monotonic()
-        if loop is not None and loop[2] != self._loop_start[0]:
-            self._loop_start = (loop[2], loop[0], now)
+        if loop is not None and loop[2] != self._here.loop_start[0]:
+            self._here.loop_start = (loop[2], loop[0], now)
         if not self._terminal and now - self._last_line < _SECONDS_BETWEEN_LOG_LINES:
             return
         text = f"{self._head()} · {where}"
@@ -69,9 +73,9 @@ class Progress:
 
     def end(self, outcome: str) -> None:
         """Close the present piece of work with one line that stays."""
-        seconds = clock(time.monotonic() - self._current_start)
+        seconds = clock(time.monotonic() - self._here.start)
         self._print(f"{self._head()} · {outcome} · {seconds}")
-        self._expected[self._current] = 0.0
+        self._expected[self._here.name] = 0.0
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -79,26 +83,27 @@ class Progress:
 
     def _head(self) -> str:
         names = list(self._expected)
-        return f"[{names.index(self._current) + 1}/{len(names)}] {self._current}"
+        return f"[{names.index(self._here.name) + 1}/{len(names)}] {self._here.name}"
 
     def _time(self, loop: tuple[int, int, str] | None = None) -> str:
-        now = time.monotonic()
-        names = list(self._expected)
-        rest = sum(self._expected[name] for name in names[names.index(self._current) + 1 :])
-        here = max(self._expected[self._current] - (now - self._current_start), 0.0)
-        if loop is not None and (steps := loop[0] - self._loop_start[1]) > 0:
+        now, here = time.monotonic(), self._here
+        rest = sum(self._expected.values()) - self._expected[here.name]  # what is done counts 0
+        left = max(self._expected[here.name] - (now - here.start), 0.0)
+        if loop is not None and (steps := loop[0] - here.loop_start[1]) > 0:
             # The loop's own speed knows better than the last run, if it says that more is to come.
-            here = max(here, (loop[1] - loop[0]) * (now - self._loop_start[2]) / steps)
-        left = f"about {clock(here + rest)} left" if here + rest >= 1 else "nearly done"
-        return f"{clock(now - self._start)} elapsed, {left}"
+            left = max(left, (loop[1] - loop[0]) * (now - here.loop_start[2]) / steps)
+        left += rest / self._at_once
+        told = f"about {clock(left)} left" if left >= 1 else "nearly done"
+        return f"{clock(now - self._start)} elapsed, {told}"
 
     def _print(self, text: str, rewrite: bool = False) -> None:
-        self._last_line = time.monotonic()
-        if self._terminal:
-            self._stream.write(f"\r\x1b[K{text}" + ("" if rewrite else "\n"))
-        else:
-            self._stream.write(f"{text}\n")
-        self._stream.flush()
+        with self._line:
+            self._last_line = time.monotonic()
+            if self._terminal:
+                self._stream.write(f"\r\x1b[K{text}" + ("" if rewrite else "\n"))
+            else:
+                self._stream.write(f"{text}\n")
+            self._stream.flush()
 
 
 def read_loop(path: Path) -> tuple[int, int, str] | None:

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -26,7 +27,7 @@ from dmf_utils.publishing.machine import hardware
 from dmf_utils.publishing.progress import Progress, read_loop
 from dmf_utils.publishing.project import Project
 
-__all__ = ["ChapterError", "Run", "execute", "key", "last_run"]
+__all__ = ["ChapterError", "Run", "Stopped", "execute", "key", "last_run"]
 
 PACKAGE = Path(__file__).resolve().parents[1]
 _PORT_TAKEN = re.compile(r"Address already in use|Kernel died before replying to kernel_info")
@@ -119,8 +120,17 @@ def _installed(name: str) -> bool:
     return False
 
 
+class Stopped(Exception):
+    """The chapter was given up because another one failed, or the build was interrupted."""
+
+
 def execute(
-    project: Project, chapter: str, values: dict[str, Any], run_key: str, progress: Progress
+    project: Project,
+    chapter: str,
+    values: dict[str, Any],
+    run_key: str,
+    progress: Progress,
+    stop: threading.Event | None = None,
 ) -> Run:
     """Execute a chapter and keep its run; a failing one leaves the last good run in place.
 
@@ -128,13 +138,15 @@ def execute(
     ------
     ChapterError
         If a cell fails, leaves something on standard error, or the kernel does not start.
+    Stopped
+        If `stop` was set meanwhile.
     """
     project.runs.mkdir(parents=True, exist_ok=True)
     notebook, record = _paths(project, chapter)
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="dmf-") as folder:
         output = Path(folder) / f"{chapter}.ipynb"
-        run_papermill(project, chapter, values, output, progress)
+        run_papermill(project, chapter, values, output, progress, stop)
         seconds = time.monotonic() - start
         record.unlink(missing_ok=True)  # so that notebook and record never disagree
         notebook.write_bytes(output.read_bytes())
@@ -145,13 +157,18 @@ def execute(
 
 
 def run_papermill(
-    project: Project, chapter: str, values: dict[str, Any], output: Path, progress: Progress
+    project: Project,
+    chapter: str,
+    values: dict[str, Any],
+    output: Path,
+    progress: Progress,
+    stop: threading.Event | None = None,
 ) -> None:
     """Run papermill on a chapter, showing progress; once again if the kernel found its port taken.
 
     Raises
     ------
-    ChapterError
+    ChapterError, Stopped
         As :func:`execute` says.
     """
     command = [sys.executable, "-m", "papermill", str(project.chapter_path(chapter)), str(output)]
@@ -160,7 +177,7 @@ def run_papermill(
         command += ["--parameters_yaml", yaml.safe_dump(values, default_flow_style=True, width=1e9)]
     for attempt in (1, 2):
         output.unlink(missing_ok=True)
-        code, errors = _watch(project, command, output, progress)
+        code, errors = _watch(project, command, output, progress, stop or threading.Event())
         if code == 0:
             break
         if attempt == 2 or not _PORT_TAKEN.search(errors):
@@ -171,7 +188,7 @@ def run_papermill(
 
 
 def _watch(
-    project: Project, command: list[str], output: Path, progress: Progress
+    project: Project, command: list[str], output: Path, progress: Progress, stop: threading.Event
 ) -> tuple[int, str]:
     """Run papermill in a session of its own; whatever ends this function ends its kernel too."""
     loop, log = output.with_suffix(".progress"), output.with_suffix(".log")
@@ -193,6 +210,8 @@ def _watch(
             seen = 0
             where = "starting"
             while process.poll() is None:
+                if stop.is_set():
+                    raise Stopped
                 with contextlib.suppress(OSError, ValueError):
                     if (stamp := output.stat().st_mtime_ns) != seen:
                         where, seen = _position(output), stamp
