@@ -265,3 +265,9 @@ def test_the_status_names_every_chapter_with_its_time(visit: Any, quick_book: Pr
     assert sorted(names) == sorted(quick_book.chapters())
     assert all(re.search(r"\b\d+:\d\d\b", text) for text in rows.all_inner_texts())
     assert "GiB of memory" in visit("status").page.locator(".bd-article").inner_text()
+
+
+def test_the_map_leads_to_every_chapter(visit: Any, quick_book: Project) -> None:
+    table = visit("intro").page.locator(".bd-article table").first
+    links = table.locator("a").evaluate_all("links => links.map(link => link.pathname)")
+    assert {Path(link).stem for link in links} == set(quick_book.chapters()) - {"claims"}
