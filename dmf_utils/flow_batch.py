@@ -107,7 +107,9 @@ class FlowBatch:
         self.workspace = torch.zeros(room, dtype=aim.gradient_dtype, device=states.device)
         sizes = torch.linalg.vector_norm(states, dim=1)
         slopes = torch.linalg.vector_norm(self.gradients, dim=1)
-        first_steps = torch.where(slopes > 0, 0.01 * sizes / slopes, math.inf).tolist()
+        # At depth 1 the zero matrix is a start like any other: some small length is taken for it.
+        lengths = 0.01 * torch.where(sizes > 0, sizes, 1e-4)
+        first_steps = torch.where(slopes > 0, lengths / slopes, math.inf).tolist()
         self.runs = [
             _Run(loss, first, Recorder(record))
             for loss, first in zip(losses, first_steps, strict=True)

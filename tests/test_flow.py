@@ -177,6 +177,20 @@ def test_automatic_method_returns_to_dormand_prince():
     assert run.status is Status.reached
 
 
+@pytest.mark.parametrize("gradient_dtype", [torch.float64, torch.float32])
+def test_depth_one_flows_from_the_zero_matrix(gradient_dtype):
+    target = completion().ground_truth
+    run = gradient_flow(
+        FullObservation(target),
+        start=[torch.zeros_like(target)],
+        until_loss=None,
+        until_time=2.0,
+        gradient_dtype=gradient_dtype,
+    )
+    assert run.status is Status.reached
+    assert distance(run.product, (1 - math.exp(-2.0)) * target) < 3e-5
+
+
 def test_steps_are_accepted_where_their_error_is_tolerated():
     # A start much larger than the target, and one that waits and then grows: steps are rejected.
     target = torch.diag(torch.tensor([1.0, 20.0], dtype=torch.float64))
