@@ -366,6 +366,9 @@ def test_the_unit_of_the_data_does_not_matter() -> None:
     for scale in (1e-200, 2.0**40, 1e150):
         scaled = complete(OwnMatrix.from_array(scale * seen), (2,))
         np.testing.assert_allclose(scaled.matrix, scale * plain.matrix, rtol=1e-5)
+        assert scaled.singular_values[0] == pytest.approx(
+            scale * plain.singular_values[0], rel=1e-5
+        )
         np.testing.assert_allclose(
             scaled.table.error.astype(float),
             scale * plain.table.error.astype(float),

@@ -26,8 +26,9 @@ def add_complete(commands: Any) -> None:
         "entries, and compare the error by depth with that of the minimum nuclear norm solution. "
         "Writes the completed matrix (NAME-completed.csv, .tsv or .npy, as the input is) and a "
         "report of one page (NAME-report.html).",
-        epilog="Works in any folder. Factors and products are dense: give a matrix of more than some "
-        "hundred rows and columns a hidden size of 50 or so. Interrupted, it leaves no file.",
+        epilog="Works in any folder. Factors and products are dense: give a matrix of more than "
+        "some hundred rows and columns a small hidden size, such as 50. Interrupted, it leaves no "
+        "file.",
     )
     parser.add_argument(
         "file",
