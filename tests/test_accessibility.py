@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from importlib.resources import files
 from pathlib import Path
@@ -21,21 +22,22 @@ each_reader = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture
+def open_page(browser: Any, book: Project, name: str, width: int, scheme: str) -> Any:
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page.goto(f"{book.html.as_uri()}/{name}.html", wait_until="load")
+    page.evaluate("() => window.MathJax?.startup?.promise?.then(() => null)")
+    return page
+
+
+@pytest.fixture(scope="module")
 def opened(browser: Any, quick_book: Project) -> Any:
-    """Open a page of the built book; closed after the test."""
-    pages = []
+    """Open a page of the built book once at each width and in each colour scheme."""
 
-    def open_page(name: str, width: int = 1400, scheme: str = "light") -> Any:
-        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        pages.append(page)
-        page.goto(f"{quick_book.html.as_uri()}/{name}.html", wait_until="load")
-        page.evaluate("() => window.MathJax?.startup?.promise?.then(() => null)")
-        return page
+    @functools.cache
+    def once(name: str, width: int, scheme: str) -> Any:
+        return open_page(browser, quick_book, name, width, scheme)
 
-    yield open_page
-    for page in pages:
-        page.close()
+    return once
 
 
 def findings(page: Any) -> list[str]:
@@ -59,8 +61,8 @@ def test_axe_has_no_serious_finding(opened: Any, name: str, width: int, scheme: 
     assert findings(opened(name, width, scheme)) == []
 
 
-def test_axe_finds_what_is_wrong(opened: Any) -> None:
-    page = opened("intro")
+def test_axe_finds_what_is_wrong(browser: Any, quick_book: Project) -> None:
+    page = open_page(browser, quick_book, "intro", 1400, "light")
     page.evaluate(
         """() => {
             const article = document.querySelector(".bd-article");
@@ -69,12 +71,13 @@ def test_axe_finds_what_is_wrong(opened: Any) -> None:
         }"""
     )
     found = {line.split(": ")[1] for line in findings(page)}
+    page.close()
     assert found == {"image-alt", "color-contrast", "tabindex"}
 
 
 @each_page
 def test_headings_go_down_one_level_at_a_time(opened: Any, name: str) -> None:
-    levels = opened(name).evaluate(
+    levels = opened(name, 1400, "light").evaluate(
         """() => [...document.querySelectorAll("main :is(h1, h2, h3, h4, h5, h6)")]
             .filter((heading) => heading.checkVisibility())
             .map((heading) => Number(heading.tagName[1]))"""
@@ -86,7 +89,7 @@ def test_headings_go_down_one_level_at_a_time(opened: Any, name: str) -> None:
 
 @each_page
 def test_ids_are_unique(opened: Any, name: str) -> None:
-    ids = opened(name).evaluate(
+    ids = opened(name, 1400, "light").evaluate(
         """() => [...document.querySelectorAll("main [id]")]
             .filter((element) => !element.closest("mjx-container, svg"))
             .map((element) => element.id)"""
@@ -96,7 +99,7 @@ def test_ids_are_unique(opened: Any, name: str) -> None:
 
 @each_page
 def test_the_tab_key_follows_the_page(opened: Any, name: str) -> None:
-    page = opened(name)
+    page = opened(name, 1400, "light")
     page.keyboard.press("Tab")
     first = page.evaluate("() => [document.activeElement.textContent.trim(), window.scrollY]")
     assert first == ["Skip to main content", 0]
