@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dmf_utils._checks import whole_number
+from dmf_utils._memory import memory_in_bytes
 from dmf_utils.squared_loss import (
     OBSERVATION_STREAM,
     Reduction,
@@ -22,6 +22,8 @@ from dmf_utils.squared_loss import (
 )
 
 __all__ = ["MatrixSensing"]
+
+_CACHED_BYTES = 2**22  # of measurement matrices that are used twice before the next are read
 
 
 class MatrixSensing(SquaredLoss):
@@ -58,6 +60,8 @@ class MatrixSensing(SquaredLoss):
         ground_truth: Tensor | None = None,
         reduction: Reduction = "mean",
     ) -> None:
+        if isinstance(measurements, Tensor):
+            _check_memory("measurements", tuple(measurements.shape))
         A, y = as_float64(measurements, "measurements"), as_float64(values, "values")
         if A.ndim != 3 or 0 in A.shape[1:] or y.shape != A.shape[:1]:
             raise ValueError(
@@ -98,12 +102,7 @@ class MatrixSensing(SquaredLoss):
         """
         truth = low_rank_matrix(shape, rank, seed)
         whole_number(n_measurements, "n_measurements", 1)
-        needed, present = 8 * n_measurements * truth.numel(), _memory_in_bytes()
-        if needed > 0.8 * present:
-            raise ValueError(
-                f"n_measurements = {n_measurements} of shape {tuple(shape)} need "
-                f"{needed / 2**30:.1f} GiB, this machine has {present / 2**30:.1f} GiB; take fewer"
-            )
+        _check_memory(f"n_measurements = {n_measurements}", (n_measurements, *truth.shape))
         rng = np.random.default_rng([seed, OBSERVATION_STREAM])
         A = torch.from_numpy(rng.standard_normal((n_measurements, *shape)))
         A /= math.sqrt(truth.numel())
@@ -111,10 +110,16 @@ class MatrixSensing(SquaredLoss):
 
     def loss_and_gradient(self, W: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and gradient at once, for the engine: no check of the shape."""
-        residual = W.reshape(-1, self.operator.shape[1]) @ self.operator.mT - self.values
-        loss = self._scale * torch.linalg.vecdot(residual, residual)
-        gradient = (2 * self._scale * residual) @ self.operator
-        return loss.view(W.shape[:-2]), gradient.view(W.shape)
+        flat = W.reshape(-1, self.operator.shape[1])
+        squares, gradient = flat.new_zeros(len(flat)), torch.zeros_like(flat)
+        # Both products with the same rows while they are in the cache: they are read once.
+        rows = max(32, _CACHED_BYTES // (flat.shape[1] * flat.element_size()))
+        for A, y in zip(self.operator.split(rows), self.values.split(rows), strict=True):
+            residual = flat @ A.mT - y
+            squares = squares + torch.linalg.vecdot(residual, residual)
+            gradient = torch.addmm(gradient, residual, A)
+        gradient = 2 * self._scale * gradient
+        return self._scale * squares.view(W.shape[:-2]), gradient.view(W.shape)
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> MatrixSensing:
         """This problem on another device, in another precision, for the engine."""
@@ -126,5 +131,10 @@ class MatrixSensing(SquaredLoss):
         return self
 
 
-def _memory_in_bytes() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def _check_memory(given: str, shape: tuple[int, ...]) -> None:
+    needed, present = 8 * math.prod(shape), memory_in_bytes()
+    if needed > 0.8 * present:
+        raise ValueError(
+            f"{given} of shape {shape[1:]} need {needed / 2**30:.1f} GiB, this machine has "
+            f"{present / 2**30:.1f} GiB; take fewer"
+        )

@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.sensing import authors_gradient, steps_of_descent
-from dmf_utils import affine
+from dmf_utils import affine, sensing
 from dmf_utils import sweep as sweeps
 from dmf_utils.convex import min_nuclear_norm
 from dmf_utils.descent import gradient_descent
@@ -297,3 +297,27 @@ def test_steps_of_descent_are_counted_along_the_flow(depth):
     ).n_gradients
     # The average of their step length over some hundred steps makes it a little longer.
     assert 0.9 * taken < counted < taken
+
+
+def test_memory_of_given_measurements():
+    many = torch.ones(1, 1, 1, dtype=torch.float64).expand(10**7, 1000, 1000)
+    message = (
+        r"measurements of shape \(1000, 1000\) need 74505\.8 GiB, this machine has .*; take fewer"
+    )
+    with pytest.raises(ValueError, match=message):
+        MatrixSensing(many, torch.ones(10**7))
+
+
+# --- blocks of measurements -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (2, 5, 4)], ids=["one", "batch"])
+def test_blocks_of_measurements_add_up(shape, monkeypatch):
+    problem = MatrixSensing.random((5, 4), 2, 100, seed=3)
+    W = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    whole = problem.loss_and_gradient(W)
+    monkeypatch.setattr(sensing, "_CACHED_BYTES", 1)  # blocks of 32, 32, 32 and 4
+    residual = torch.einsum("mij,...ij->...m", problem.operator.view(-1, 5, 4), W) - problem.values
+    loss, gradient = problem.loss_and_gradient(W)
+    torch.testing.assert_close(loss, residual.square().mean(-1), rtol=1e-13, atol=0)
+    torch.testing.assert_close((loss, gradient), whole, rtol=1e-12, atol=1e-14)
