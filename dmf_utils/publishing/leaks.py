@@ -23,6 +23,7 @@ _MARK = re.compile(
     r"|Solution to Exercise"
 )
 _BLOCK = re.compile(r"</?(?:article|aside|caption|d[dlt]|div|fig\w+|h\d|li|nav|p|pre|tr)\b[^>]*>")
+_INDEX = "searchindex.js"
 _TEXTS = (".html", ".ipynb", ".js", ".json", ".md", ".txt", ".yml")
 
 
@@ -132,9 +133,9 @@ class SolutionWatch:
             elif path.suffix == ".html":
                 self.check_page(text, str(path))
                 shown |= {self._stem(word) for block in _blocks(text) for word in _words(block)}
-            else:
+            elif path.name != _INDEX:  # whose neighbours are no neighbours in a text
                 self.check_text(text, str(path))
-        for path in folder.rglob("searchindex.js"):
+        for path in folder.rglob(_INDEX):
             self._check_index(path, shown)
         return len(paths)
 
