@@ -62,6 +62,16 @@ def student_notebook(project: Project, chapter: str) -> Stripped:
     return stripped
 
 
+def classroom_parameters(project: Project, chapter: str) -> str:
+    """The chapter's parameters cell as students get it; empty without one."""
+    path = project.chapter_path(chapter)
+    values = parameters.quick_values(project, chapter, parameters.read(path))
+    for cell in nbformat.read(path, as_version=4).cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            return with_values(cell.source, values)
+    return ""
+
+
 def title_of(notebook: NotebookNode) -> str:
     """The chapter's first heading, without its mark."""
     texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]

@@ -10,7 +10,7 @@ import nbformat
 
 from dmf_utils.publishing import printing, runs, site
 from dmf_utils.publishing.book import build_book
-from dmf_utils.publishing.classroom import student_notebook, title_of
+from dmf_utils.publishing.classroom import classroom_parameters, student_notebook, title_of
 from dmf_utils.publishing.leaks import LeakError, SolutionWatch, notebook_text
 from dmf_utils.publishing.project import InputError, Project
 from dmf_utils.publishing.student import Answer, SolutionError, lined_space, strip
@@ -149,6 +149,7 @@ def _student_tree(project: Project, student: Project) -> SolutionWatch:
         # What stays is known apart from what is handed out, or a leak there would excuse itself.
         rest = strip(page, name, lambda answer: []).notebook
         kept.append(notebook_text(nbformat.writes(rest)))
+        kept.append(classroom_parameters(project, name))
         target = student.executed / f"{name}.ipynb"
         target.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(stripped.notebook, target)
