@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["memory_in_bytes", "sensing_bytes"]
+__all__ = ["gram_bytes", "memory_in_bytes", "sensing_bytes"]
 
 
 def memory_in_bytes() -> int:
@@ -12,12 +12,17 @@ def memory_in_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def gram_bytes(count: int) -> int:
+    """Products of all pairs of `count` measurement matrices, their factor, room to compute it."""
+    return 24 * count**2
+
+
 def sensing_bytes(rows: int, columns: int, count: int, method: str) -> int:
     """What a method holds of `count` measurement matrices at its peak, at most.
 
     All hold the matrices in double precision. A flow may hold them in single precision as well;
-    the minimum nuclear norm needs products of all pairs, their factor, and room to compute it.
+    the minimum nuclear norm needs the products of all pairs.
     """
     numbers = rows * columns * count
-    beside = {"truth": 0, "min_nuclear_norm": 24 * count**2}.get(method, 4 * numbers)
+    beside = {"truth": 0, "min_nuclear_norm": gram_bytes(count)}.get(method, 4 * numbers)
     return 8 * numbers + beside

@@ -7,7 +7,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from dmf_utils._memory import memory_in_bytes
+from dmf_utils._memory import gram_bytes, memory_in_bytes
 from dmf_utils.problems import FullObservation, MatrixCompletion, MatrixSensing
 
 __all__ = ["AffineConstraint", "affine_constraint"]
@@ -125,8 +125,7 @@ class _Measurements(AffineConstraint):
         self.shape = problem.shape
         self._operator = problem.operator.to("cpu", torch.float64)
         self.values = problem.values.to("cpu", torch.float64)
-        # The products of all pairs, their factor, and room to compute it.
-        needed, present = 24 * len(self.values) ** 2, memory_in_bytes()
+        needed, present = gram_bytes(len(self.values)), memory_in_bytes()
         if needed > 0.8 * present:
             raise ValueError(
                 f"problem has {len(self.values)} measurements, whose products of all pairs need "

@@ -647,7 +647,8 @@ def test_gradients_in_single_precision(depth, kind):
 
 
 def test_most_gradients_are_in_the_precision_asked_for():
-    problem = completion(shape=(30, 30), m=500)
+    # The paper's size: its late phase is long, with steps whose rounding could pass for an error.
+    problem = MatrixCompletion.random((100, 100), 5, 2000, seed=0)
     seen = []
     original = MatrixCompletion.loss_and_gradient
 
@@ -661,7 +662,7 @@ def test_most_gradients_are_in_the_precision_asked_for():
         single, seen = seen, []
         fine = gradient_flow(problem, 3, gaussian(1e-2, 0))
     assert all(a == b for a, b in single + seen)
-    assert sum(a == torch.float32 for a, _ in single) > 0.6 * coarse.n_gradients
+    assert sum(a == torch.float32 for a, _ in single) > 0.5 * coarse.n_gradients
     assert all(a == torch.float64 for a, _ in seen)
     # What single precision rounds off must not pass for an error of the step.
     assert coarse.n_gradients < 1.1 * fine.n_gradients
