@@ -50,8 +50,8 @@ def gradients_and_runs() -> None:
         print(
             f"    to loss 1e-6 from {starts[0]:g}: here, in double precision, "
             f"{run.n_gradients} gradients, {run.seconds:.1f} s; authors' way {steps:.0f} steps "
-            f"(extrapolated from the length of the path), {steps * theirs:.0f} s (extrapolated); ratio "
-            f"{steps * theirs / run.seconds:.0f} (extrapolated)"
+            f"(extrapolated from the length of the path), {steps * theirs:.0f} s (extrapolated); "
+            f"ratio {steps * theirs / run.seconds:.0f} (extrapolated)"
         )
 
 
