@@ -6,29 +6,34 @@ import hashlib
 import json
 import uuid
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
-__all__ = ["read", "write"]
+from dmf_utils._source import SOURCE
 
-Rows = list[dict[str, Any]]
-_WITHOUT_NUMBERS = ("claims", "_rules", "plotting", "progress")  # modules that decide none
+__all__ = ["chunk_key", "read", "write"]
+
+Rows = Sequence[Mapping[str, Any]]
 
 
-def write(folder: Path, runs: Rows, rows: Rows) -> None:
-    """Store the `rows` of a chunk of `runs`, under a key made of the runs and the source.
+def write(folder: Path, runs: Rows, rows: Rows, options: Mapping[str, Any] | None = None) -> None:
+    """Store the `rows` of a chunk of `runs`, under a key made of runs, options and the source.
 
     The file is written beside its place, then renamed, so no reader ever sees a part of it, and of
     two sweeps that write the same chunk the last one wins with the same contents.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; what was there before is still there, and nothing beside it.
     """
-    key = _key(runs)
-    about = {"key": key, "digest": _digest(rows), "runs": json.dumps(runs)}
-    table = pa.Table.from_pylist(rows).replace_schema_metadata(about)
+    key = chunk_key(runs, options)
+    about = {"key": key, "digest": _digest(rows), "runs": json.dumps(list(runs))}
+    table = pa.Table.from_pylist(list(rows)).replace_schema_metadata(about)
     beside = folder / f"{key}.{uuid.uuid4().hex}.part"
     try:
         pq.write_table(table, beside)
@@ -37,7 +42,13 @@ def write(folder: Path, runs: Rows, rows: Rows) -> None:
         beside.unlink(missing_ok=True)
 
 
-def read(folder: Path, runs: Rows) -> Rows | None:
+def read(
+    folder: Path,
+    runs: Rows,
+    options: Mapping[str, Any] | None = None,
+    *,
+    stacklevel: int = 2,
+) -> list[dict[str, Any]] | None:
     """The stored rows of a chunk; None if there are none, or, with a warning, damaged ones.
 
     Warns
@@ -45,7 +56,7 @@ def read(folder: Path, runs: Rows) -> Rows | None:
     RuntimeWarning
         If the file is damaged; it names the file.
     """
-    key = _key(runs)
+    key = chunk_key(runs, options)
     path = folder / f"{key}.parquet"
     if not path.exists():
         return None
@@ -62,29 +73,20 @@ def read(folder: Path, runs: Rows) -> Rows | None:
     warnings.warn(
         f"{path} is damaged ({reason}); its {len(runs)} runs are computed again",
         RuntimeWarning,
-        stacklevel=3,
+        stacklevel=stacklevel,
     )
     return None
 
 
-def _key(runs: Rows) -> str:
-    text = json.dumps([runs, _SOURCE], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+def chunk_key(runs: Rows, options: Mapping[str, Any] | None = None) -> str:
+    """Name of a chunk's file: a hash of its runs, of what else is asked, and of the source."""
+    about = [list(runs), _SOURCE, *([dict(options)] if options else [])]
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _digest(rows: Rows) -> str:
     """Checksum of the values, to the last bit: JSON holds the shortest digits that give it back."""
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(list(rows)).encode()).hexdigest()
 
 
-def _source_hash(folder: Path) -> str:
-    """Hash of the source that decides the numbers, and of the libraries beneath it."""
-    digest = hashlib.sha256(f"torch {torch.__version__} numpy {np.__version__}".encode())
-    for path in sorted(folder.glob("*.py")):
-        if path.stem not in _WITHOUT_NUMBERS:
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-# Of the source as imported: a session whose files change afterwards goes on with what it loaded.
-_SOURCE = _source_hash(Path(__file__).parent)
+_SOURCE = SOURCE

@@ -8,96 +8,43 @@ worker and stored as one file, so a sweep that was stopped goes on where it was.
 
 from __future__ import annotations
 
-import itertools
-import math
-import multiprocessing
 import os
-import signal
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
-from contextlib import closing, contextmanager
-from functools import lru_cache
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import threadpoolctl
 import torch
 
-from dmf_utils import chunk_store, convex, factorization, norms, problems
 from dmf_utils._checks import whole_number
-from dmf_utils._memory import memory_in_bytes, sensing_bytes
-from dmf_utils.descent import gradient_descent
-from dmf_utils.flow import gradient_flow
+from dmf_utils._memory import memory_in_bytes
 from dmf_utils.progress import progress_bar
-
-__all__ = ["DEFAULTS", "grid", "project_cache", "sweep"]
-
-#: What a run that does not say otherwise is: the paper's problem, size and stopping rule.
-DEFAULTS: dict[str, Any] = {
-    "problem": "completion",  # or "sensing"
-    "rows": 100,
-    "columns": 100,
-    "rank": 5,  # of the ground truth
-    "n_observed": 2000,  # entries or measurements
-    "seed": 0,  # of the instance and, in a stream of its own, of the start
-    "method": "flow",  # or "descent" (the authors' normalized step), "min_nuclear_norm", "truth"
-    "depth": 3,
-    "start": "gaussian",  # or "identity", "balanced"
-    "norm": 1e-2,  # Frobenius norm of the product matrix at time 0
-    "until_loss": 1e-6,
-    "tolerance": 3e-5,  # of the flow
-    "gradient_precision": "float64",  # of the flow; "float32" halves the time of a gradient
-    "learning_rate": 1e-3,  # of descent
-    "max_steps": 1_000_000,
-    "precision": "float64",  # or "float32", that of the authors' code
-}
-# What plays no part in a method is left empty in the table, and out of the key.
-_ONLY_FOR_RUNS = (
-    *("depth", "start", "norm", "until_loss", "tolerance", "learning_rate", "max_steps"),
-    *("gradient_precision", "precision"),
+from dmf_utils.sweep_cache import ChunkCache
+from dmf_utils.sweep_chunk import COUNTED, MEASURED, RECORDED, compute_chunk, one_thread
+from dmf_utils.sweep_driver import computed
+from dmf_utils.sweep_runs import (
+    DEFAULTS,
+    SHARE_OF_MEMORY,
+    Chunk,
+    chunks,
+    complete_run,
+    grid,
+    needed_bytes,
 )
-_UNUSED = {
-    "flow": ("learning_rate",),
-    "descent": ("tolerance", "gradient_precision"),
-    "min_nuclear_norm": _ONLY_FOR_RUNS,
-    "truth": _ONLY_FOR_RUNS,
-}
-_ACCEPTED: dict[type, tuple[type, ...]] = {
-    int: (int, np.integer),
-    float: (int, float, np.integer, np.floating),
-    str: (str,),
-}
-_GAP = 1e-6  # relative duality gap at which the convex problem counts as solved
-_SHARE_OF_MEMORY = 0.8  # of the machine's, that the measurements of all workers may take
-_CHUNK = 8  # runs; fixed, so that neither keys nor results depend on the number of workers
-_MEASURED = ("status", "loss", "error", "nuclear_norm", "effective_rank", "time", "gap")
-_COUNTED = ("n_gradients", "seconds")
+from dmf_utils.trajectory import Record
+from dmf_utils.worker_processes import ThisProcess, WorkerProcesses
+
+__all__ = ["DEFAULTS", "grid", "project_cache", "sweep", "trajectory_table"]
+
 _FLOATS = dict.fromkeys(
     [name for name, value in DEFAULTS.items() if type(value) is float]
-    + [name for name in (*_MEASURED, "seconds") if name != "status"],
+    + [name for name in (*MEASURED, "seconds") if name != "status"],
     float,
 )
-
-
-def grid(**axes: object) -> list[dict[str, Any]]:
-    """All combinations of the values given, the last axis fastest.
-
-    Parameters
-    ----------
-    **axes
-        For each parameter of a run a value, or a list or an array of values.
-
-    Returns
-    -------
-    list of dict
-        One run each; lists of several calls can be added.
-    """
-    several = (list, tuple, range, np.ndarray)
-    lists = [list(v) if isinstance(v, several) else [v] for v in axes.values()]
-    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*lists)]
 
 
 def sweep(
@@ -106,10 +53,18 @@ def sweep(
     workers: int | None = None,
     executor: Executor | None = None,
     cache: str | Path | None = None,
+    trajectories: Record | None = None,
+    device: str = "cpu",
     label: str = "sweep",
     progress: bool = True,
 ) -> pd.DataFrame:
     """Compute all runs, and return one row for each, in their order.
+
+    A run is computed in one thread, and once, however often it is named. Whatever the order of the
+    runs, the workers, the executor and what the cache holds: all but the seconds is the same, to
+    the last bit where the same libraries run on the same kind of processor. In completion a run
+    does not depend on those it is stepped with; in sensing, whose measurements a chunk shares in
+    one matrix product, other runs in the sweep may change its last digits.
 
     Parameters
     ----------
@@ -117,13 +72,18 @@ def sweep(
         Parameters of each run, see `DEFAULTS`; `grid` makes them.
     workers : int, optional
         Processes, default one for each processor; fewer where the measurements of sensing would
-        not fit into memory. With 1 nothing is started.
+        not fit into memory. With 1 nothing is started. If one dies, its chunk is computed again.
     executor : concurrent.futures.Executor, optional
-        Where to compute instead, for instance ``dask.distributed.Client(...).get_executor()``.
-        It is not shut down.
+        Where to compute instead, for instance a `dmf_utils.cluster.Cluster`, or
+        ``dask.distributed.Client(...).get_executor()``. It is not shut down.
     cache : path, optional
         Folder of finished chunks. Keys are made of a chunk's parameters and of the source of the
-        numerics, so a change of either computes anew.
+        numerics, so a change of either computes anew. Several sweeps may share one.
+    trajectories : Record, optional
+        Times at which runs of flow and descent write down their loss, and how many leading
+        singular values; see `trajectory_table`. Without measures and factors.
+    device : str
+        Where the batches are stepped, such as ``"cuda"``.
     label : str
         Name in the progress bar.
     progress : bool
@@ -133,63 +93,89 @@ def sweep(
     -------
     pandas.DataFrame
         The parameters, then status, loss, error (mean squared over all entries), nuclear norm,
-        effective rank, time (of the flow), gap (of the minimum nuclear norm), gradients, seconds.
-        All but the seconds are the same whatever the workers and the cache.
+        effective rank, time (of the flow), gap (of the minimum nuclear norm), gradients, seconds;
+        with `trajectories` also lists of times, losses and singular values.
 
     Raises
     ------
     ValueError, TypeError
         For an unknown parameter or a value that does not fit, or more memory needed than there is,
         before any run is made.
+    RuntimeError
+        If a chunk ends every process that computes it.
 
     Warns
     -----
     RuntimeWarning
         Once, if runs ended otherwise than asked; and for each damaged file of the cache.
+    SweepWarning
+        If a worker died and how much was lost, or if the cache cannot be written.
     """
     if workers is not None:
         workers = whole_number(workers, "workers", 1)
-    complete = [_complete(run, at) for at, run in enumerate(runs)]
-    chunks = _chunks(complete)
-    folder = None if cache is None else Path(cache)
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-    rows: dict[int, dict[str, Any]] = {}
-    with progress_bar(label, len(complete), progress) as bar:
+    options = _options(trajectories, device, executor)
+    complete = [complete_run(run, at) for at, run in enumerate(runs)]
+    times_named = Counter(map(_identity, complete))
+    rows: dict[tuple[object, ...], dict[str, Any]] = {}
+    n_done = 0
+
+    def done(chunk: Chunk, found: list[dict[str, Any]]) -> None:
+        nonlocal n_done
+        rows.update(zip(map(_identity, chunk.runs), found, strict=True))
+        n_done += sum(times_named[_identity(run)] for run in chunk.runs)
+
+    with (
+        closing(ChunkCache(cache, options)) as kept,
+        progress_bar(label, len(complete), progress) as bar,
+    ):
         missing = []
-        for chunk in chunks:
-            found = (
-                None if folder is None else chunk_store.read(folder, [complete[i] for i in chunk])
-            )
+        for chunk in chunks(complete):
+            found = kept.find(chunk, stacklevel=3)
             if found is None:
                 missing.append(chunk)
             else:
-                rows.update(zip(chunk, found, strict=True))
-        bar.update_to(len(rows))
-        # Closed at once when interrupted, not when the traceback is forgotten. And here, not where
-        # a chunk is computed, because threads share their filters of warnings.
+                done(chunk, found)
+        bar.update_to(n_done)
+        # Closed at once when interrupted, not when the traceback is forgotten.
         with (
-            closing(_compute(complete, missing, workers, executor)) as computed,
-            _without_warnings(),
+            _pool(missing, workers, executor) as pool,
+            closing(computed(missing, pool, kept, options, label, compute_chunk)) as results,
         ):
-            for chunk, found in computed:
-                if folder is not None:
-                    chunk_store.write(folder, [complete[i] for i in chunk], found)
-                rows.update(zip(chunk, found, strict=True))
-                bar.update_to(len(rows))
-    table = pd.DataFrame(
-        [complete[i] | rows[i] for i in range(len(complete))],
-        columns=[*DEFAULTS, *_MEASURED, *_COUNTED],
-    ).astype(_FLOATS)  # also where a column is empty
-    unfinished = table[table.status != "reached"]
-    if len(unfinished):
-        warnings.warn(
-            f"{label}: {len(unfinished)} of {len(table)} runs did not reach their end: "
-            f"{unfinished.status.value_counts().to_dict()}; see the column `status`",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-    return table
+            for chunk, found in results:
+                kept.keep(chunk, found)
+                done(chunk, found)
+                bar.update_to(n_done)
+    return _table(complete, rows, label, with_trajectories=trajectories is not None)
+
+
+def trajectory_table(table: pd.DataFrame) -> pd.DataFrame:
+    """What the runs of a sweep wrote down, one row for each run and time.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `sweep` with `trajectories`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns run (the row in `table`), time, loss, sigma_1, sigma_2, …
+
+    Raises
+    ------
+    ValueError
+        If the table has no trajectories.
+    """
+    if not set(RECORDED) <= set(table.columns):
+        raise ValueError("table has no trajectories; make it by sweep(..., trajectories=Record(…))")
+    count = max((len(values[0]) for values in table["singular_values"] if values), default=0)
+    sigmas = [f"sigma_{k + 1}" for k in range(count)]
+    lines = [
+        (run, time, loss, *values, *[float("nan")] * (count - len(values)))
+        for run, *recorded in zip(table.index, *(table[name] for name in RECORDED), strict=True)
+        for time, loss, values in zip(*recorded, strict=True)
+    ]
+    return pd.DataFrame(lines, columns=["run", "time", "loss", *sigmas])
 
 
 def project_cache() -> Path:
@@ -198,206 +184,87 @@ def project_cache() -> Path:
     return Path(os.environ.get("DMF_CACHE") or default)
 
 
-def _complete(run: Mapping[str, Any], at: int) -> dict[str, Any]:
-    """The run with all its parameters, checked; None where the method does not use one."""
-    if not isinstance(run, Mapping):
-        raise TypeError(f"run {at} must be a mapping of parameters, got {run!r}; see `grid`")
-    for name, value in run.items():
-        if name not in DEFAULTS:
-            raise ValueError(f"run {at}: unknown parameter {name!r}; known are {list(DEFAULTS)}")
-        kind = type(DEFAULTS[name])
-        if isinstance(value, bool) or not isinstance(value, _ACCEPTED[kind]):
-            raise TypeError(f"run {at}: {name} must be of type {kind.__name__}, got {value!r}")
-    whole = {name: type(default)(run.get(name, default)) for name, default in DEFAULTS.items()}
-    choices = {
-        "problem": ("completion", "sensing"),
-        "method": tuple(_UNUSED),
-        "start": ("gaussian", "identity", "balanced"),
-        "gradient_precision": ("float64", "float32"),
-        "precision": ("float64", "float32"),
-    }
-    for name, allowed in choices.items():
-        if whole[name] not in allowed:
-            raise ValueError(f"run {at}: {name} must be one of {allowed}, got {whole[name]!r}")
-    positive = ("rows", "columns", "n_observed", "depth", "norm", "until_loss", "tolerance")
-    for name in (*positive, "learning_rate", "max_steps"):
-        if not 0 < whole[name] < math.inf:
-            raise ValueError(f"run {at}: {name} must be positive and finite, got {whole[name]!r}")
-    if whole["seed"] < 0:
-        raise ValueError(f"run {at}: seed must be at least 0, got {whole['seed']!r}")
-    smaller = min(whole["rows"], whole["columns"])
-    if not 0 <= whole["rank"] <= smaller:
-        raise ValueError(f"run {at}: rank must be in 0…{smaller}, got {whole['rank']!r}")
-    entries = whole["rows"] * whole["columns"]
-    if whole["problem"] == "completion" and whole["n_observed"] > entries:
-        raise ValueError(
-            f"run {at}: n_observed must be at most rows·columns = {entries}, "
-            f"got {whole['n_observed']!r}"
-        )
-    needed, present = _bytes(whole), memory_in_bytes()
-    if needed > _SHARE_OF_MEMORY * present:
-        raise ValueError(
-            f"run {at}: n_observed = {whole['n_observed']} measurements of shape "
-            f"({whole['rows']}, {whole['columns']}) need {needed / 2**30:.1f} GiB with "
-            f"{whole['method']!r}, this machine has {present / 2**30:.1f} GiB; take fewer"
-        )
-    return whole | dict.fromkeys(_UNUSED[whole["method"]])
-
-
-def _bytes(run: Mapping[str, Any]) -> int:
-    """Memory that a run's measurements take; entries take next to nothing."""
-    if run["problem"] != "sensing":
-        return 0
-    return sensing_bytes(run["rows"], run["columns"], run["n_observed"], run["method"])
-
-
-def _chunks(complete: list[dict[str, Any]]) -> list[list[int]]:
-    """Indices of runs that are stepped together; the chunks that take longest first."""
-    groups: dict[tuple[object, ...], list[int]] = {}
-    for i, run in enumerate(complete):
-        apart = {"norm"} if run["problem"] == "sensing" else {"norm", "seed"}
-        key = tuple(value for name, value in run.items() if name not in apart)
-        groups.setdefault(key, []).append(i)
-    chunks = [
-        group[at : at + _CHUNK] for group in groups.values() for at in range(0, len(group), _CHUNK)
-    ]
-    return sorted(chunks, key=lambda chunk: -(complete[chunk[0]]["depth"] or 0))
-
-
-def _compute(
-    complete: list[dict[str, Any]],
-    chunks: list[list[int]],
-    workers: int | None,
-    executor: Executor | None,
-) -> Generator[tuple[list[int], list[dict[str, Any]]], None, None]:
-    """Results of the chunks as they become ready."""
-    if not chunks:
-        return
-    largest = max(_bytes(complete[i]) for chunk in chunks for i in chunk)
-    together = int(_SHARE_OF_MEMORY * memory_in_bytes() / largest) if largest else len(chunks)
-    workers = max(1, min(workers or os.cpu_count() or 1, len(chunks), together))
-    if executor is None and workers == 1:
-        for chunk in chunks:
-            yield chunk, _run_chunk([complete[i] for i in chunk])
-        return
-    pool = executor or ProcessPoolExecutor(
-        workers,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-    )
-    futures: dict[Future, list[int]] = {}
-
-    def stop() -> None:
-        for future in futures:
-            future.cancel()
-        if executor is None:
-            pool.shutdown(wait=True, cancel_futures=True)
-
+def _options(trajectories: Record | None, device: str, executor: Executor | None) -> dict[str, Any]:
+    """What else than its runs decides a chunk; plain values, nothing where it is as usual."""
+    options: dict[str, Any] = {}
     try:
-        for chunk in chunks:
-            futures[pool.submit(_run_chunk, [complete[i] for i in chunk])] = chunk
-        for future in as_completed(list(futures)):
-            found = future.result()
-            yield futures.pop(future), found
-    except (Exception, KeyboardInterrupt):
-        stop()  # what has not begun is dropped, what is done is kept
-        for future, chunk in futures.items():
-            if future.done() and not future.cancelled() and future.exception() is None:
-                yield chunk, future.result()
-        raise
-    finally:
-        stop()
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise ValueError(f"device must be such as 'cpu' or 'cuda:0', got {device!r}") from error
+    if kind == "cuda" and executor is None and not torch.cuda.is_available():
+        raise ValueError(f"device = {device!r}: this machine has none that torch can use")
+    if kind != "cpu":
+        options["device"] = device
+    if trajectories is not None:
+        if not isinstance(trajectories, Record):
+            raise TypeError(f"trajectories must be a Record, got {trajectories!r}")
+        if trajectories.measures or trajectories.factors:
+            raise ValueError(
+                "trajectories of a sweep hold losses and singular values only; leave measures and "
+                "factors out"
+            )
+        options["times"] = list(trajectories.times)
+        options["n_singular_values"] = trajectories.singular_values
+    return options
 
 
-def _start_worker() -> None:
-    """One thread a process: two that spin on small products cost far more than they give."""
-    torch.set_num_threads(1)
-    threadpoolctl.threadpool_limits(1)
-    warnings.simplefilter("ignore", RuntimeWarning)  # as `_without_warnings`
-    # Ctrl-C, which a terminal sends to all, ends a worker. As an exception it would end one chunk
-    # only: the pool has already handed out the next ones, and waits for them.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def _identity(run: Mapping[str, Any]) -> tuple[object, ...]:
+    return tuple(run.values())
 
 
 @contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Without those of single runs: the column `status` says it, and one warning for all."""
-    with warnings.catch_warnings():
+def _pool(
+    missing: list[Chunk], workers: int | None, executor: Executor | None
+) -> Iterator[Executor]:
+    """Where to compute; what is started here ends here, at once if it ends with an exception."""
+    if executor is not None:
+        # Its threads, if it has any, share with this one what is said and in how many threads.
+        with nullcontext() if hasattr(executor, "recover") else _quietly_in_one_thread():
+            yield executor
+        return
+    largest = max((needed_bytes(run) for chunk in missing for run in chunk.runs), default=0)
+    together = int(SHARE_OF_MEMORY * memory_in_bytes() / largest) if largest else len(missing)
+    workers = max(1, min(workers or os.cpu_count() or 1, len(missing), together))
+    if workers == 1:
+        with _quietly_in_one_thread():
+            yield ThisProcess()
+        return
+    pool = WorkerProcesses(workers)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+@contextmanager
+def _quietly_in_one_thread() -> Iterator[None]:
+    """Without warnings of single runs: the column `status` says it, and one warning for all."""
+    with warnings.catch_warnings(), one_thread():
         warnings.simplefilter("ignore", RuntimeWarning)
         yield
 
 
-def _run_chunk(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of runs that share all but seed and norm of the start."""
-    first = runs[0]
-    is_shared = first["problem"] == "sensing"  # one instance, see `_chunks`
-    made = [_problem(first)] * len(runs) if is_shared else [_problem(run) for run in runs]
-    if first["method"] == "truth":
-        return [_row(p, p.ground_truth, "reached") for p in made]
-    if first["method"] == "min_nuclear_norm":
-        return [_convex_row(p) for p in made]
-    make_start = getattr(factorization, first["start"])
-    starts = [
-        make_start(run["norm"])
-        if first["start"] == "identity"
-        else make_start(run["norm"], run["seed"])
-        for run in runs
-    ]
-    asked = {
-        "until_loss": first["until_loss"],
-        "max_steps": first["max_steps"],
-        "dtype": getattr(torch, first["precision"]),
-    }
-    if first["method"] == "flow":
-        is_single = first["gradient_precision"] == "float32"
-        asked |= {
-            "tolerance": first["tolerance"],
-            "gradient_dtype": torch.float32 if is_single else None,
-        }
-        ends = gradient_flow(made, first["depth"], starts, **asked)
-    else:
-        rate = first["learning_rate"]
-        ends = gradient_descent(
-            made, first["depth"], starts, learning_rate=rate, normalized=True, **asked
+def _table(
+    complete: list[dict[str, Any]],
+    rows: Mapping[tuple[object, ...], dict[str, Any]],
+    label: str,
+    with_trajectories: bool,
+) -> pd.DataFrame:
+    """The rows in the order of the runs, and a warning if some did not end as asked."""
+    recorded = RECORDED if with_trajectories else ()
+    nothing = {name: [] for name in recorded}
+    table = pd.DataFrame(
+        [run | nothing | rows[_identity(run)] for run in complete],
+        columns=[*DEFAULTS, *MEASURED, *COUNTED, *recorded],
+    ).astype(_FLOATS)  # also where a column is empty
+    unfinished = table[table.status != "reached"]
+    if len(unfinished):
+        warnings.warn(
+            f"{label}: {len(unfinished)} of {len(table)} runs did not reach their end: "
+            f"{unfinished.status.value_counts().to_dict()}; see the column `status`",
+            RuntimeWarning,
+            stacklevel=3,
         )
-    return [
-        _row(p, end.product, end.status.value)
-        | {
-            "loss": end.loss,
-            "time": end.time,
-            "n_gradients": end.n_gradients,
-            "seconds": end.seconds,
-        }
-        for p, end in zip(made, ends, strict=True)
-    ]
-
-
-@lru_cache(maxsize=1)  # a chunk's: at the paper's size one takes 0.4 GB
-def _sensing(shape: tuple[int, int], rank: int, count: int, seed: int) -> problems.MatrixSensing:
-    return problems.MatrixSensing.random(shape, rank, count, seed)
-
-
-def _problem(run: Mapping[str, Any]) -> problems.MatrixCompletion | problems.MatrixSensing:
-    about = ((run["rows"], run["columns"]), run["rank"], run["n_observed"], run["seed"])
-    if run["problem"] == "sensing":
-        return _sensing(*about)
-    return problems.MatrixCompletion.random(*about)
-
-
-def _row(problem: Any, W: torch.Tensor, status: str) -> dict[str, Any]:
-    row: dict[str, Any] = dict.fromkeys((*_MEASURED, *_COUNTED))
-    row |= {"status": status, "n_gradients": 0, "seconds": 0.0, "loss": float("nan")}
-    if bool(torch.isfinite(W).all()):
-        row |= {
-            "loss": float(problem.loss(W)),
-            "error": float(problem.error(W)),
-            "nuclear_norm": float(norms.nuclear_norm(W)),
-            "effective_rank": float(norms.effective_rank(W)),
-        }
-    return row
-
-
-def _convex_row(problem: Any) -> dict[str, Any]:
-    found = convex.min_nuclear_norm(problem, tolerance=_GAP)
-    status = "reached" if found.gap <= _GAP else "step limit"
-    return _row(problem, found.matrix, status) | {"gap": found.gap, "seconds": found.seconds}
+    return table

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from dmf_utils import chunk_store
+from dmf_utils import _source, chunk_store
 
 RUNS = [{"depth": 3, "norm": 1e-2, "seed": seed} for seed in range(3)]
 ROWS = [
@@ -100,26 +100,28 @@ def test_source_hash_follows_the_numerics_alone(tmp_path):
     package = Path(chunk_store.__file__).parent
     for path in package.glob("*.py"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    whole = chunk_store._source_hash(tmp_path)
+    whole = _source.source_hash(tmp_path)
     assert len(whole) == len(chunk_store._SOURCE) == 64
-    for name in ("plotting.py", "progress.py", "claims.py"):
+    for name in ("plotting.py", "progress.py", "claims.py", "tensor.py", "sweep_driver.py"):
         with (tmp_path / name).open("a") as file:
             file.write("# decides no number\n")
-    assert chunk_store._source_hash(tmp_path) == whole
+    assert _source.source_hash(tmp_path) == whole
     seen = {whole}
     for name in (
         "flow.py",
         "steppers.py",
         "chebyshev.py",
-        "sweep.py",
+        "sweep_chunk.py",
+        "sweep_runs.py",
+        "squared_loss.py",
         "convex.py",
         "norms.py",
         "completion.py",
     ):
         with (tmp_path / name).open("a") as file:
             file.write("# decides\n")
-        seen.add(chunk_store._source_hash(tmp_path))
-    assert len(seen) == 8
+        seen.add(_source.source_hash(tmp_path))
+    assert len(seen) == 10
 
 
 # --- damage ---------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.sensing import authors_gradient, steps_of_descent
-from dmf_utils import affine, sensing
+from dmf_utils import affine, sensing, sweep_runs
 from dmf_utils import sweep as sweeps
 from dmf_utils.convex import min_nuclear_norm
 from dmf_utils.descent import gradient_descent
@@ -222,11 +222,13 @@ PAPER = {"problem": "sensing", "n_observed": 5000}
     ],
 )
 def test_memory_of_a_run(run, gigabytes):
-    assert sweeps._bytes(sweeps._complete(run, 0)) == pytest.approx(gigabytes * 1e9)
+    assert sweep_runs.needed_bytes(sweep_runs.complete_run(run, 0)) == pytest.approx(
+        gigabytes * 1e9
+    )
 
 
 def test_a_sweep_too_large_is_refused_before_any_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweeps, "_run_chunk", None)
+    monkeypatch.setattr(sweeps, "compute_chunk", None)
     small = {"problem": "sensing", "rows": 4, "columns": 4, "rank": 1, "n_observed": 8}
     large = small | {"n_observed": 10**12}
     message = (
@@ -236,7 +238,7 @@ def test_a_sweep_too_large_is_refused_before_any_run(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=message):
         sweeps.sweep([small, large], cache=tmp_path / "cache", progress=False)
     assert not (tmp_path / "cache").exists()
-    monkeypatch.setattr(sweeps, "memory_in_bytes", lambda: 10**6)
+    monkeypatch.setattr(sweep_runs, "memory_in_bytes", lambda: 10**6)
     with pytest.raises(ValueError, match=r"with 'min_nuclear_norm', this machine has 0\.0 GiB"):
         sweeps.sweep([small | {"n_observed": 200, "method": "min_nuclear_norm"}], progress=False)
 
@@ -256,19 +258,16 @@ def test_no_more_workers_than_fit_into_memory(memory, workers, monkeypatch):
     taken = []
 
     class Counted(ThreadPoolExecutor):
-        def __init__(self, count, **_):
+        def __init__(self, count):
             taken.append(count)
             super().__init__(count)
 
     monkeypatch.setattr(sweeps, "memory_in_bytes", lambda: memory)
-    monkeypatch.setattr(sweeps, "ProcessPoolExecutor", Counted)
-    monkeypatch.setattr(sweeps, "_run_chunk", lambda runs: taken.append(1) or [{}] * len(runs))
+    monkeypatch.setattr(sweeps, "WorkerProcesses", Counted)
     small = {"problem": "sensing", "rows": 4, "columns": 4, "rank": 1, "n_observed": 16}
-    runs = sweeps.grid(**small, depth=[2, 3, 4])
-    chunks = [[0], [1], [2]]
-    complete = [sweeps._complete(run, 0) for run in runs]
-    assert len(list(sweeps._compute(complete, chunks, 3, None))) == 3
-    assert taken == ([workers, 1, 1, 1] if workers > 1 else [1, 1, 1])
+    table = sweeps.sweep(sweeps.grid(**small, depth=[2, 3, 4]), workers=3, progress=False)
+    assert list(table.status) == ["reached"] * 3
+    assert taken == ([workers] if workers > 1 else [])
 
 
 # --- the benchmark --------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import signal
 import struct
 import subprocess
 import sys
-import threading
 import time
 import warnings
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -22,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from dmf_utils import chunk_store
+from dmf_utils import chunk_store, sweep_chunk
 from dmf_utils import sweep as module
 from dmf_utils.convex import min_nuclear_norm
 from dmf_utils.descent import gradient_descent
@@ -31,6 +30,7 @@ from dmf_utils.flow import gradient_flow
 from dmf_utils.norms import effective_rank, nuclear_norm
 from dmf_utils.problems import MatrixCompletion, MatrixSensing
 from dmf_utils.sweep import DEFAULTS, grid, project_cache, sweep
+from dmf_utils.sweep_cache import SweepWarning
 
 SMALL = {"rows": 6, "columns": 5, "rank": 1, "n_observed": 20}
 # Eleven runs in six chunks, of every method.
@@ -45,6 +45,11 @@ N_CHUNKS = 5
 def here(runs, **options):
     """In this process, without a bar."""
     return sweep(runs, **({"workers": 1, "progress": False} | options))
+
+
+def stored(folder):
+    """The files in a cache, but for that of its locks."""
+    return sorted(path for path in folder.iterdir() if path.name != ".locks")
 
 
 def assert_same(table, expected):
@@ -62,13 +67,13 @@ def expected():
 @pytest.fixture
 def computed(monkeypatch):
     """The chunks computed in this process from here on."""
-    run_chunk, seen = module._run_chunk, []
+    run_chunk, seen = module.compute_chunk, []
 
-    def counted(runs):
+    def counted(runs, *more):
         seen.append(runs)
-        return run_chunk(runs)
+        return run_chunk(runs, *more)
 
-    monkeypatch.setattr(module, "_run_chunk", counted)
+    monkeypatch.setattr(module, "compute_chunk", counted)
     return seen
 
 
@@ -270,11 +275,9 @@ def test_threads_compute_the_same(expected):
 
 
 def test_other_orders_of_chunks_compute_the_same(expected, monkeypatch):
-    chunks = module._chunks
+    chunks = module.chunks
     for order in (lambda made: made[::-1], lambda made: made[2:] + made[:2]):
-        monkeypatch.setattr(
-            module, "_chunks", lambda complete, order=order: order(chunks(complete))
-        )
+        monkeypatch.setattr(module, "chunks", lambda complete, order=order: order(chunks(complete)))
         assert_same(here(RUNS), expected)
 
 
@@ -325,7 +328,7 @@ def test_a_second_call_computes_nothing(expected, tmp_path, computed):
     again = here(RUNS, cache=str(tmp_path / "a" / "b"))
     assert len(computed) == N_CHUNKS
     assert_same(again, expected)
-    names = [path.suffix for path in (tmp_path / "a" / "b").iterdir()]
+    names = [path.suffix for path in stored(tmp_path / "a" / "b")]
     assert names == [".parquet"] * N_CHUNKS
 
 
@@ -337,7 +340,7 @@ def test_without_a_cache_everything_is_computed_again(computed):
 
 def test_only_missing_chunks_are_computed(expected, tmp_path, computed):
     here(RUNS, cache=tmp_path)
-    for path in sorted(tmp_path.iterdir())[:2]:
+    for path in stored(tmp_path)[:2]:
         path.unlink()
     computed.clear()
     assert_same(here(RUNS, cache=tmp_path), expected)
@@ -377,7 +380,7 @@ def test_another_source_is_computed_anew(tmp_path, computed, monkeypatch):
 
 def test_damaged_chunks_are_named_and_computed_again(expected, tmp_path, computed):
     here(RUNS, cache=tmp_path)
-    truncated, flipped, foreign, *_ = sorted(tmp_path.iterdir())
+    truncated, flipped, foreign, *_ = stored(tmp_path)
     whole = bytearray(flipped.read_bytes())
     whole[whole.index(struct.pack("<d", pq.read_table(flipped)["error"][0].as_py()))] ^= 1
     flipped.write_bytes(whole)
@@ -434,7 +437,7 @@ def test_what_was_done_is_kept_when_stopped(expected, tmp_path, computed, error)
     executor = _StopsAt(2, error)
     with pytest.raises(error, match="stopped"):
         here(RUNS, executor=executor, cache=tmp_path)
-    assert len(list(tmp_path.glob("*.parquet"))) == len(list(tmp_path.iterdir())) == 2
+    assert [path.suffix for path in stored(tmp_path)] == [".parquet"] * 2
     assert [future.cancelled() for future in executor.later] == [True] * (N_CHUNKS - 3)
     computed.clear()
     assert_same(here(RUNS, cache=tmp_path), expected)
@@ -442,40 +445,67 @@ def test_what_was_done_is_kept_when_stopped(expected, tmp_path, computed, error)
 
 
 def test_what_was_done_is_kept_when_stopped_in_one_process(expected, tmp_path, monkeypatch):
-    run_chunk, begun = module._run_chunk, []
+    run_chunk, begun = module.compute_chunk, []
 
-    def stopped(runs):
+    def stopped(runs, *more):
         begun.append(runs)
         if len(begun) == 4:
             raise KeyboardInterrupt
-        return run_chunk(runs)
+        return run_chunk(runs, *more)
 
-    monkeypatch.setattr(module, "_run_chunk", stopped)
+    monkeypatch.setattr(module, "compute_chunk", stopped)
     with pytest.raises(KeyboardInterrupt):
         here(RUNS, cache=tmp_path)
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(stored(tmp_path)) == 3
     assert_same(here(RUNS, cache=tmp_path), expected)
     assert len(begun) == 4 + N_CHUNKS - 3
 
 
-def test_a_chunk_that_cannot_be_stored_stops_the_others(tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError("no space left")
+class _FullDisk:
+    """Has no room for a while."""
 
-    monkeypatch.setattr(chunk_store, "write", full)
-    gate = threading.Event()
-    with ThreadPoolExecutor(1) as threads:
-        threads.submit(gate.wait)
-        threading.Timer(0.2, gate.set).start()
-        submitted = []
-        submit = threads.submit
-        monkeypatch.setattr(
-            threads, "submit", lambda *a: submitted.append(submit(*a)) or submitted[-1]
-        )
-        with pytest.raises(OSError, match="no space") as caught:
-            here(RUNS, executor=threads, cache=tmp_path)
-        assert caught.tb is not None  # the traceback is alive, and nothing waits for its end
-        assert sum(future.cancelled() for future in submitted) >= 1
+    def __init__(self, monkeypatch, refusals):
+        self.write, self.refusals = chunk_store.write, refusals
+        monkeypatch.setattr(chunk_store, "write", self)
+
+    def __call__(self, *arguments):
+        self.refusals -= 1
+        if self.refusals >= 0:
+            raise OSError(28, "No space left on device")
+        self.write(*arguments)
+
+
+def test_without_room_on_the_disk_the_sweep_goes_on(expected, tmp_path, computed, monkeypatch):
+    _FullDisk(monkeypatch, refusals=10**9)
+    with pytest.warns(SweepWarning, match="cannot be written") as told:
+        table = here(RUNS, cache=tmp_path)
+    assert_same(table, expected)
+    assert len(computed) == N_CHUNKS
+    assert len(told) == 1
+    assert str(tmp_path) in str(told[0].message)
+    assert "No space left on device" in str(told[0].message)
+    assert told[0].filename == __file__
+    assert stored(tmp_path) == []
+
+
+def test_what_found_no_room_is_stored_as_soon_as_there_is(
+    expected, tmp_path, computed, monkeypatch
+):
+    _FullDisk(monkeypatch, refusals=2)
+    with pytest.warns(SweepWarning, match="cannot be written") as told:
+        here(RUNS, cache=tmp_path)
+    assert len(told) == 1
+    assert len(stored(tmp_path)) == N_CHUNKS
+    computed.clear()
+    assert_same(here(RUNS, cache=tmp_path), expected)
+    assert computed == []
+
+
+def test_what_found_no_room_until_it_was_stopped_is_stored_then(tmp_path, computed, monkeypatch):
+    _FullDisk(monkeypatch, refusals=2)
+    with pytest.raises(OSError, match="stopped"), pytest.warns(SweepWarning):
+        here(RUNS, executor=_StopsAt(2, OSError), cache=tmp_path)
+    assert len(stored(tmp_path)) == 2
 
 
 # The chunk of depth 3 takes no time; those of depth 2 take hours, and are more than the workers, so
@@ -536,15 +566,15 @@ def test_ctrl_c_ends_at_once_and_keeps_what_was_done(tmp_path, monkeypatch):
     assert left == []
     assert process.returncode != 0
     assert "KeyboardInterrupt" in told
-    assert [path.suffix for path in cache.iterdir()] == [".parquet"]
+    assert [path.suffix for path in stored(cache)] == [".parquet"]
 
     asked = []
 
-    def quick(runs):
+    def quick(runs, *_):
         asked.append(runs[0]["learning_rate"])
         return [{"status": "reached"} for _ in runs]
 
-    monkeypatch.setattr(module, "_run_chunk", quick)
+    monkeypatch.setattr(module, "compute_chunk", quick)
     with pytest.warns(RuntimeWarning, match=r"1 of 5 .*'step limit': 1"):
         table = here(ENDLESS, cache=cache)
     assert asked == RATES
@@ -587,12 +617,12 @@ def test_a_diverged_run_is_cached_as_it_is(tmp_path, computed):
 
 
 def test_an_unsolved_convex_problem_says_so(monkeypatch):
-    solve = module.convex.min_nuclear_norm
+    solve = sweep_chunk.convex.min_nuclear_norm
 
     def stopped(problem, tolerance):
         return solve(problem, tolerance=tolerance, max_iterations=1)
 
-    monkeypatch.setattr(module.convex, "min_nuclear_norm", stopped)
+    monkeypatch.setattr(sweep_chunk.convex, "min_nuclear_norm", stopped)
     with pytest.warns(RuntimeWarning, match="1 of 1 runs") as told:
         table = here([SMALL | {"method": "min_nuclear_norm"}])
     assert len(told) == 1
