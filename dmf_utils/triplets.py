@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,10 +54,14 @@ def write_triplets(
 ) -> None:
     """Write row, column, value, and whether the entry was observed, 1 or 0, below a header."""
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    table = csv.writer(text, delimiter=delimiter, lineterminator="\n")
-    table.writerow([*names, "observed"])
-    for row, column, value, observed in lines:
-        table.writerow([row, column, repr(value), int(observed)])
+    plain, quoted = (
+        csv.writer(text, delimiter=delimiter, lineterminator="\n", quoting=quoting)
+        for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
+    )
+    rest = ([row, column, repr(value), str(int(seen))] for row, column, value, seen in lines)
+    for fields in itertools.chain([[*names, "observed"]], rest):
+        # Python's writer leaves a carriage return unquoted, and its reader ends a line there.
+        (quoted if "\r" in "".join(fields) else plain).writerow(fields)
     text.detach()  # flushes, and leaves the file open
 
 
@@ -188,7 +194,7 @@ def _number(text: str) -> float | None:
 
 def _ordered(names: tuple[str, ...]) -> tuple[str, ...]:
     distinct = list(dict.fromkeys(names))
-    whole = all(name.lstrip("+-").isdecimal() for name in distinct)
+    whole = all(re.fullmatch(r"[+-]?\d+", name) for name in distinct)
     return tuple(sorted(distinct, key=int) if whole else distinct)
 
 
