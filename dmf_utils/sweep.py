@@ -38,7 +38,7 @@ from dmf_utils.sweep_runs import (
 from dmf_utils.trajectory import Record
 from dmf_utils.worker_processes import ThisProcess, WorkerProcesses
 
-__all__ = ["DEFAULTS", "grid", "project_cache", "sweep", "trajectory_table"]
+__all__ = ["DEFAULTS", "grid", "project_cache", "run_options", "sweep", "trajectory_table"]
 
 _FLOATS = dict.fromkeys(
     [name for name, value in DEFAULTS.items() if type(value) is float]
@@ -113,7 +113,9 @@ def sweep(
     """
     if workers is not None:
         workers = whole_number(workers, "workers", 1)
-    options = _options(trajectories, device, executor)
+    options = run_options(trajectories, device)
+    if "device" in options and executor is None and not _is_usable(device):
+        raise ValueError(f"device = {device!r}: torch finds none here; leave it out for the CPU")
     complete = [complete_run(run, at) for at, run in enumerate(runs)]
     times_named = Counter(map(_identity, complete))
     rows: dict[tuple[object, ...], dict[str, Any]] = {}
@@ -184,15 +186,19 @@ def project_cache() -> Path:
     return Path(os.environ.get("DMF_CACHE") or default)
 
 
-def _options(trajectories: Record | None, device: str, executor: Executor | None) -> dict[str, Any]:
-    """What else than its runs decides a chunk; plain values, nothing where it is as usual."""
+def run_options(trajectories: Record | None = None, device: str = "cpu") -> dict[str, Any]:
+    """What else than its runs decides a chunk: plain values, none where all is as usual.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If one is not what `sweep` takes.
+    """
     options: dict[str, Any] = {}
     try:
         kind = torch.device(device).type
     except RuntimeError as error:
         raise ValueError(f"device must be such as 'cpu' or 'cuda:0', got {device!r}") from error
-    if kind == "cuda" and executor is None and not torch.cuda.is_available():
-        raise ValueError(f"device = {device!r}: this machine has none that torch can use")
     if kind != "cpu":
         options["device"] = device
     if trajectories is not None:
@@ -206,6 +212,14 @@ def _options(trajectories: Record | None, device: str, executor: Executor | None
         options["times"] = list(trajectories.times)
         options["n_singular_values"] = trajectories.singular_values
     return options
+
+
+def _is_usable(device: str) -> bool:
+    try:
+        torch.zeros(1, dtype=torch.float64, device=device)
+    except (RuntimeError, AssertionError, TypeError):  # as each of its kinds says it
+        return False
+    return True
 
 
 def _identity(run: Mapping[str, Any]) -> tuple[object, ...]:

@@ -16,7 +16,7 @@ from dmf_utils.descent import gradient_descent
 from dmf_utils.flow import gradient_flow
 from dmf_utils.trajectory import Record, Trajectory
 
-__all__ = ["COUNTED", "MEASURED", "RECORDED", "compute_chunk", "one_thread"]
+__all__ = ["COUNTED", "MEASURED", "RECORDED", "compute_chunk", "one_thread", "problem_of"]
 
 MEASURED = ("status", "loss", "error", "nuclear_norm", "effective_rank", "time", "gap")
 COUNTED = ("n_gradients", "seconds")
@@ -56,7 +56,7 @@ def compute_chunk(
     first = runs[0]
     is_shared = first["problem"] == "sensing"  # one instance, see `sweep_runs.chunks`
     with one_thread():
-        made = [_problem(first)] * len(runs) if is_shared else [_problem(run) for run in runs]
+        made = [problem_of(first)] * len(runs) if is_shared else [problem_of(run) for run in runs]
         if first["method"] == "truth":
             return [_row(p, p.ground_truth, "reached") for p in made]
         if first["method"] == "min_nuclear_norm":
@@ -125,7 +125,8 @@ def _sensing(shape: tuple[int, int], rank: int, count: int, seed: int) -> proble
     return problems.MatrixSensing.random(shape, rank, count, seed)
 
 
-def _problem(run: Mapping[str, Any]) -> problems.MatrixCompletion | problems.MatrixSensing:
+def problem_of(run: Mapping[str, Any]) -> problems.MatrixCompletion | problems.MatrixSensing:
+    """The instance that a run is about; of the last sensing instance it is the same object."""
     about = ((run["rows"], run["columns"]), run["rank"], run["n_observed"], run["seed"])
     if run["problem"] == "sensing":
         return _sensing(*about)

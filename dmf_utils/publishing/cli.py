@@ -12,7 +12,14 @@ from typing import Any, NoReturn
 import nbformat
 
 from dmf_utils import claims
-from dmf_utils.publishing import ledger, own_command, parameter_table, parameters, runs
+from dmf_utils.publishing import (
+    ledger,
+    own_command,
+    parameter_table,
+    parameters,
+    runs,
+    sweep_command,
+)
 from dmf_utils.publishing.book import LedgerError, build_book
 from dmf_utils.publishing.progress import Progress
 from dmf_utils.publishing.project import InputError, Project
@@ -164,6 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     verdicts.set_defaults(command=_claims)
 
     own_command.add_complete(commands)
+    sweep_command.add_sweep(commands)
     return parser
 
 
