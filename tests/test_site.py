@@ -214,6 +214,7 @@ def test_search_finds_a_page_without_a_server(browser: Any, address: str) -> Non
 def test_the_site_is_small(quick_book: Project) -> None:
     files = [path for path in quick_book.html.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < MOST_BYTES
+    assert not [path for path in files if path.suffix == ".map"]
 
 
 def test_the_opening_picture_is_the_one_the_build_computed(quick_book: Project) -> None:
