@@ -158,6 +158,11 @@ def test_batch_is_its_members(measure):
             torch.testing.assert_close(batch[a, b], measure(W[a, b]), rtol=1e-14, atol=0)
 
 
+def test_cut_off_does_not_know_the_size_of_the_batch():
+    W = torch.tensor([[1.0, 0.0], [0.0, 10 * torch.finfo(torch.float64).eps]], dtype=torch.float64)
+    assert numerical_rank(W.expand(50, 2, 2)).tolist() == [2] * 50
+
+
 @pytest.mark.parametrize("measure", MEASURES[1:])
 def test_one_matrix_gives_a_number(measure):
     assert measure(torch.eye(3, dtype=torch.float64)).ndim == 0

@@ -209,6 +209,16 @@ def test_entries_and_mask_agree():
     assert entries.values[~entries.mask].tolist() == [0.0] * 9
 
 
+def test_entries_and_mask_keep_the_ground_truth():
+    truth = randn(2, 3)
+    for problem in (
+        MatrixCompletion.from_entries([0], [1], [5.0], (2, 3), truth),
+        MatrixCompletion.from_mask(torch.full((2, 3), 5.0), torch.ones(2, 3) > 0, truth),
+    ):
+        assert torch.equal(problem.ground_truth, truth)
+        assert float(problem.error(truth + 2)) == pytest.approx(4, rel=1e-14)
+
+
 def test_entry_given_twice_with_one_value_counts_once():
     problem = MatrixCompletion.from_entries([0, 1, 0], [1, 0, 1], [2.0, 3.0, 2.0], (2, 2))
     assert problem.n_observed == 2
@@ -364,6 +374,14 @@ def test_single_precision(make):
     close(gradient.double(), problem.gradient(W), rtol=1e-4, atol=1e-5)
     # A matrix of single precision is judged in double.
     assert problem.loss(W.to(torch.float32)).dtype == torch.float64
+
+
+@pytest.mark.parametrize("make", [*MAKERS, lambda shape: stack([m(shape) for m in MAKERS])])
+def test_device_is_honoured(make):
+    # The device "meta" has shapes and no numbers.
+    W = torch.empty(len(MAKERS), 3, 5, dtype=torch.float64, device="meta")
+    for part in make((3, 5)).to("meta", torch.float64).loss_and_gradient(W):
+        assert part.device.type == "meta"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
