@@ -2,21 +2,14 @@
 
 import json
 import math
-import os
-import signal
 import struct
-import subprocess
-import sys
-import time
 import warnings
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import psutil
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -506,79 +499,6 @@ def test_what_found_no_room_until_it_was_stopped_is_stored_then(tmp_path, comput
     with pytest.raises(OSError, match="stopped"), pytest.warns(SweepWarning):
         here(RUNS, executor=_StopsAt(2, OSError), cache=tmp_path)
     assert len(stored(tmp_path)) == 2
-
-
-# The chunk of depth 3 takes no time; those of depth 2 take hours, and are more than the workers, so
-# that the pool has handed out some that have not begun.
-RATES = [1e-12, 2e-12, 3e-12, 4e-12]
-ENDLESS = [
-    *grid(**SMALL, method="descent", depth=3, max_steps=5),
-    *grid(
-        **SMALL, method="descent", depth=2, max_steps=10**9, learning_rate=RATES,
-        until_loss=1e-30,
-    ),
-]  # fmt: skip
-SCRIPT = """
-import json, signal, sys
-from dmf_utils.sweep import sweep
-
-if __name__ == "__main__":
-    # What a shell starts in the background ignores Ctrl-C; this is to be in the foreground.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    sweep(json.loads(sys.argv[1]), workers=2, cache=sys.argv[2], progress=False)
-"""
-
-
-def living(group):
-    """Processes of a group that live on a while after its end."""
-    until = time.monotonic() + 10
-    while True:
-        left = []
-        for one in psutil.process_iter():
-            with suppress(psutil.Error, ProcessLookupError):
-                if os.getpgid(one.pid) == group and one.status() != psutil.STATUS_ZOMBIE:
-                    left.append(one)
-        if not left or time.monotonic() > until:
-            return left
-        time.sleep(0.05)
-
-
-def test_ctrl_c_ends_at_once_and_keeps_what_was_done(tmp_path, monkeypatch):
-    script, cache = tmp_path / "long.py", tmp_path / "cache"
-    script.write_text(SCRIPT)
-    command = [sys.executable, script, json.dumps(ENDLESS), cache]
-    environment = os.environ | {"PYTHONPATH": str(Path(module.__file__).parents[1])}
-    process = subprocess.Popen(
-        command, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        until = time.monotonic() + 120
-        while not list(cache.glob("*.parquet")) and process.poll() is None:
-            assert time.monotonic() < until
-            time.sleep(0.05)
-        time.sleep(2)  # for the other worker to begin
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        _, told = process.communicate(timeout=60)
-    finally:
-        left = living(process.pid)
-        for one in left:
-            one.kill()
-    assert left == []
-    assert process.returncode != 0
-    assert "KeyboardInterrupt" in told
-    assert [path.suffix for path in stored(cache)] == [".parquet"]
-
-    asked = []
-
-    def quick(runs, *_):
-        asked.append(runs[0]["learning_rate"])
-        return [{"status": "reached"} for _ in runs]
-
-    monkeypatch.setattr(module, "compute_chunk", quick)
-    with pytest.warns(RuntimeWarning, match=r"1 of 5 .*'step limit': 1"):
-        table = here(ENDLESS, cache=cache)
-    assert asked == RATES
-    assert table.n_gradients[0] == 6
 
 
 # --- runs that fail -------------------------------------------------------------------------------
