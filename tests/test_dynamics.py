@@ -216,8 +216,9 @@ def test_analytic_svd_keeps_order_and_signs():
 def test_singular_rates_refuse():
     U, s, V = analytic_svd(randn(4, 3))
     gradient = randn(4, 3, seed=1)
-    with pytest.raises(ValueError, match="squares of s must be distinct"):
-        singular_vector_rates(U, [2.0, 1.0, -1.0], V, gradient, 2)
+    for repeated in ([2.0, 1.0, -1.0], [2.0, -2.0, 1.0]):
+        with pytest.raises(ValueError, match="squares of s must be distinct"):
+            singular_vector_rates(U, repeated, V, gradient, 2)
     with pytest.raises(ValueError, match="s must have no zero singular value"):
         singular_vector_rates(U, [2.0, 1.0, 0.0], V, gradient, 2)
     with pytest.raises(ValueError, match="columns of U must be orthonormal"):
@@ -230,8 +231,9 @@ def test_singular_rates_refuse():
         singular_vector_rates(U[:, :2], s[:2], V[:, :2], gradient, 2)
     unbalanced = [randn(3, 3), randn(4, 3, seed=2)]
     at = analytic_svd(product_matrix(unbalanced))
-    with pytest.raises(ValueError, match="factors must be balanced"):
-        singular_value_rates(*at, gradient, 2, factors=unbalanced)
+    for rates in (singular_value_rates, singular_vector_rates):
+        with pytest.raises(ValueError, match="factors must be balanced"):
+            rates(*at, gradient, 2, factors=unbalanced)
     with pytest.raises(ValueError, match="times must hold at least two increasing numbers"):
         singular_flow(lambda W: W, at, 2, [0.0, 0.0])
 
@@ -325,6 +327,11 @@ def test_one_measurement_refuses():
         one_measurement_relation(-1.0, 0.5, 0.5, 0.5, 3)
     with pytest.raises(ValueError, match="it never reaches"):
         one_measurement_relation(100.0, 0.5, 0.5, 2.0, 3)
+    # At depth 4, 1 + 2 (4^(-1/2) - 1) = 0: it diverges just there.
+    with pytest.raises(ValueError, match="diverges before"):
+        one_measurement_relation(4.0, 1.0, 1.0, 2.0, 4)
+    with pytest.raises(ValueError, match="outgrows the other"):
+        one_measurement_asymptote(1.0, 1.0, 1.0, 4)
     with pytest.raises(ValueError, match="outgrows the other"):
         one_measurement_asymptote(0.5, 0.5, 2.0, 3)
     with pytest.raises(ValueError, match="depth must be at least 3, got 2"):
@@ -379,6 +386,13 @@ def test_time_to_reach_is_the_hypergeometric_function(depth):
 def test_aligned_singular_value_at_the_ends(depth):
     close(aligned_singular_value([0.0, 1e9], 0.2, 1.5, depth), [0.2, 1.5], 1e-15)
     close(aligned_singular_value(3.0, 1.5, 1.5, depth), 1.5, 1e-15)
+
+
+def test_aligned_singular_value_from_any_start_at_depth_one():
+    # s' = y - s, whose solution forgets its start exponentially, be that zero or negative.
+    for start in (0.0, -2.0):
+        expected = 1.5 + (start - 1.5) * math.exp(-0.7)
+        close(aligned_singular_value(0.7, start, 1.5, 1), expected, 1e-14)
 
 
 def test_aligned_modes_refuse():
