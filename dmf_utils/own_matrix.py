@@ -89,7 +89,9 @@ class OwnMatrix:
                 "astype(float)"
             )
         if array.ndim != 2:
-            raise ValueError(f"{where}: must be a matrix, got shape {array.shape}")
+            raise ValueError(
+                f"{where}: must be a matrix, got shape {array.shape}; give it rows and columns"
+            )
         array = array.astype(float)
         infinite = np.argwhere(np.isinf(array))
         if len(infinite):
@@ -148,15 +150,19 @@ def read_matrix(path: str | os.PathLike[str], header: bool = True) -> OwnMatrix:
         with two values: the message names the line.
     """
     path = Path(path).expanduser()
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder; name a file in it")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file; check its name")
     ending = path.suffix.lower()
     if ending == ".npy":
         try:
             array = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
+        except (ValueError, EOFError, OSError):
+            # NumPy's own words would advise to unpickle the file.
             raise ValueError(
-                f"{path.name}: is not an array of numbers as numpy.save writes it ({error})"
+                f"{path.name}: is not an array of numbers as numpy.save writes it; save one, with "
+                "NaN where nothing is observed"
             ) from None
         return OwnMatrix.from_array(array, path.name)
     if ending not in DELIMITERS:

@@ -69,7 +69,7 @@ class _Reader:
     """The lines of a file of triplets, each checked as it is read."""
 
     def __init__(self, path: Path, delimiter: str, header: bool) -> None:
-        self.name, self.delimiter = path.name, delimiter
+        self.name, self.delimiter, self.has_header = path.name, delimiter, header
         self.names: tuple[str, ...] = NAMES
         self.places = (0, 1, 2)
         self.entries: dict[tuple[str, str], tuple[float, int]] = {}
@@ -145,7 +145,8 @@ class _Reader:
                 self.refuse(number, f"the {name} is empty; name it, or remove the line")
         value = _number(text)
         if value is None:
-            again = "" if self.entries else "; if this line is the header, drop --no-header"
+            first = not self.has_header and not self.entries
+            again = "; if this line is the header, drop --no-header" if first else ""
             self.refuse(
                 number,
                 f"the {self.names[2]} {text!r} is not a number; write one such as 3.5, or remove "
