@@ -21,9 +21,10 @@ class Cluster(Executor):
     on this machine only (``dask scheduler --host 127.0.0.1``), on a network of your own, or with
     TLS, for which Dask reads the certificates from its configuration.
 
-    A worker that dies is Dask's affair: its chunk goes to another one. When the scheduler goes
-    away, what it had in hand is lost; the sweep keeps what is finished, waits for a scheduler at
-    the same address, and hands out the rest again.
+    A worker that dies is Dask's affair: its chunk goes to another one, and so does one that it
+    finished an instant before and could not hand over. When the scheduler goes away, what it had in
+    hand is lost; the sweep keeps what is finished, waits for a scheduler at the same address, and
+    hands out the rest again.
 
     Parameters
     ----------
