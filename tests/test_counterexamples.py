@@ -244,8 +244,11 @@ def test_determinant_keeps_its_sign_where_entries_lose_it(depth):
 
 
 def test_two_by_two_refuses():
-    with pytest.raises(ValueError, match="start must have a determinant"):
-        two_by_two_flow([[1.0, 1.0], [1.0, 1.0]], 2, [0.0, 1.0])
+    for singular in ([[1.0, 1.0], [1.0, 1.0]], [[1e3, 0.0], [0.0, 1e-13]]):
+        with pytest.raises(ValueError, match="start must have a determinant"):
+            two_by_two_flow(singular, 2, [0.0, 1.0])
+    with pytest.raises(ValueError, match=r"W must have shape \(2, 2\), got \(3, 2\)"):
+        two_by_two_gradient(torch.ones(3, 2))
     with pytest.raises(ValueError, match=r"start must have shape \(2, 2\), got \(3, 3\)"):
         two_by_two_flow(torch.eye(3), 2, [0.0, 1.0])
     with pytest.raises(ValueError, match="depth must be at least 2, got 1"):

@@ -172,6 +172,8 @@ def test_limit_without_a_rate():
             minimum_trace_vertex(*sensing(rows, solution))
     with pytest.raises(ValueError, match="fit no positive semidefinite matrix"):
         minimum_trace_vertex(torch.eye(2)[None], [-1.0])
+    with pytest.raises(ValueError, match="values must be a vector of length 1"):
+        minimum_trace_vertex(torch.eye(2)[None], [1.0, 1.0])
 
 
 def test_commuting_sensing_refuses():
@@ -207,6 +209,16 @@ def test_common_eigenbasis(seed):
     Q, eigenvalues = commuting_eigenbasis(A)
     torch.testing.assert_close((Q * eigenvalues[:, None]) @ Q.T, A, rtol=0, atol=1e-12)
     torch.testing.assert_close(Q.T @ Q, torch.eye(4, dtype=Q.dtype), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("unit", [1e6, 1e-6])
+def test_whether_measurements_commute_does_not_depend_on_their_unit(unit):
+    A, _ = sensing(ROWS, TRUTH, orthogonal(4, seed=2))
+    found = commuting_eigenbasis(unit * A)[1].sort().values / unit
+    torch.testing.assert_close(found, tensor(ROWS).sort().values, rtol=0, atol=1e-12)
+    crossing = torch.stack([torch.diag(tensor([1.0, 2.0])), tensor([[0.0, 1.0], [1.0, 0.0]])])
+    with pytest.raises(ValueError, match="measurements must commute"):
+        commuting_eigenbasis(unit * crossing)
 
 
 # --- what the limit hides -------------------------------------------------------------------------
