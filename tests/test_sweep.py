@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import threadpoolctl
 import torch
 
-from dmf_utils import chunk_store, sweep_chunk
+from dmf_utils import chunk_store, sweep_chunk, sweep_runs
 from dmf_utils import sweep as module
 from dmf_utils.convex import min_nuclear_norm
 from dmf_utils.descent import gradient_descent
@@ -22,8 +23,10 @@ from dmf_utils.factorization import balanced, gaussian, identity
 from dmf_utils.flow import gradient_flow
 from dmf_utils.norms import effective_rank, nuclear_norm
 from dmf_utils.problems import MatrixCompletion, MatrixSensing
-from dmf_utils.sweep import DEFAULTS, grid, project_cache, sweep
+from dmf_utils.sweep import DEFAULTS, grid, project_cache, sweep, trajectory_table
 from dmf_utils.sweep_cache import SweepWarning
+from dmf_utils.sweep_runs import Chunk
+from dmf_utils.trajectory import Record
 
 SMALL = {"rows": 6, "columns": 5, "rank": 1, "n_observed": 20}
 # Eleven runs in six chunks, of every method.
@@ -274,13 +277,146 @@ def test_other_orders_of_chunks_compute_the_same(expected, monkeypatch):
         assert_same(here(RUNS), expected)
 
 
-def test_other_orders_of_runs_compute_the_same(expected):
-    order = np.random.default_rng(0).permutation(len(RUNS))
-    table = here([RUNS[i] for i in order])
-    back = table.iloc[np.argsort(order)].reset_index(drop=True)
-    pd.testing.assert_frame_equal(
-        back.drop(columns="seconds"), expected.drop(columns="seconds"), rtol=1e-9, atol=1e-20
-    )
+SENSING = SMALL | {"problem": "sensing", "n_observed": 25, "depth": 2}
+SENSED = grid(**SENSING, seed=[4, 5], norm=[3e-1, 2e-1, 1e-1, 5e-2, 3e-2])
+
+
+def test_other_orders_of_runs_compute_the_same_to_the_last_bit():
+    runs = [*RUNS[:8], *SENSED[:5]]
+    order = np.random.default_rng(0).permutation(len(runs))
+    table = here([runs[i] for i in order])
+    assert_same(table.iloc[np.argsort(order)].reset_index(drop=True), here(runs))
+
+
+def test_chunks_are_of_the_runs_not_of_their_order():
+    runs = [module.complete_run(run, 0) for run in [*RUNS, *SENSED, *RUNS]]
+    once = {chunk.runs for chunk in map(as_hashable, module.chunks(runs))}
+    again = {chunk.runs for chunk in map(as_hashable, module.chunks(runs[::-1]))}
+    assert once == again
+    assert sum(map(len, once)) == len(RUNS) + len(SENSED)
+
+
+def as_hashable(chunk):
+    return Chunk(chunk.first, tuple(tuple(run.values()) for run in chunk.runs))
+
+
+def test_other_sizes_of_chunks_compute_the_same(expected, monkeypatch):
+    more = grid(**SMALL, depth=3, norm=1e-2, gradient_precision="float32", seed=range(4))
+    eight = here(more)
+    for size in (1, 3):  # completion: to the last bit
+        monkeypatch.setattr(sweep_runs, "CHUNK", size)
+        assert_same(here(more), eight)
+    assert_same(here(RUNS), expected)
+
+
+def test_sensing_differs_by_rounding_alone_in_other_chunks(monkeypatch):
+    eight = here(SENSED[:5])
+    monkeypatch.setattr(sweep_runs, "CHUNK", 2)
+    other = here(SENSED[:5])
+    assert other.n_gradients.tolist() == eight.n_gradients.tolist()
+    names = ["loss", "error", "nuclear_norm", "time"]
+    pd.testing.assert_frame_equal(other[names], eight[names], rtol=1e-8, atol=0)
+
+
+def test_a_run_that_is_named_twice_is_computed_once(expected, computed, tmp_path, monkeypatch):
+    path = tmp_path / "progress"
+    monkeypatch.setenv("DMF_PROGRESS", str(path))
+    twice = here([*RUNS, *RUNS[::-1]], progress=True)
+    assert sum(map(len, computed)) == len(RUNS)
+    assert lines_of(path)[-1]["done"] == 2 * len(RUNS)
+    assert_same(twice[: len(RUNS)], expected)
+    assert_same(twice[len(RUNS) :][::-1].reset_index(drop=True), expected)
+
+
+def test_a_chunk_is_computed_in_one_thread(monkeypatch):
+    before, seen = torch.get_num_threads(), []
+    torch.set_num_threads(2)
+    row = sweep_chunk._row
+
+    def counted(*arguments):
+        limits = {pool["num_threads"] for pool in threadpoolctl.threadpool_info()}
+        seen.append((torch.get_num_threads(), limits))
+        return row(*arguments)
+
+    monkeypatch.setattr(sweep_chunk, "_row", counted)
+    try:
+        here([SMALL | {"method": "truth"}])
+        assert seen == [(1, {1})]
+        assert torch.get_num_threads() == 2  # as it was
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_another_source_where_it_is_computed_is_refused():
+    run = module.complete_run(SMALL, 0)
+    with pytest.raises(RuntimeError, match="another version of dmf_utils, numpy, scipy"):
+        sweep_chunk.compute_chunk([run], {}, "of another version")
+
+
+# --- trajectories ---------------------------------------------------------------------------------
+
+
+def test_recorded_trajectories_are_those_of_direct_calls(expected, tmp_path, computed):
+    record = Record([0.0, 5.0, 10.0, 1e9], singular_values=3)
+    options = {"trajectories": record, "cache": tmp_path}
+    table = here(RUNS, **options)
+    assert_same(table[expected.columns], expected)  # looking changes nothing
+    long = trajectory_table(table)
+    for i, run in enumerate(RUNS[:9]):
+        problem = MatrixCompletion.random((6, 5), 1, 20, seed=run.get("seed", 0))
+        start = gaussian(run.get("norm", 1e-2), run.get("seed", 0))
+        if run["method"] == "flow":
+            direct = gradient_flow(problem, run["depth"], start, record=record)
+        else:
+            direct = gradient_descent(
+                problem, 2, start, 1e-3, learning_rate=1e-2, normalized=True, record=record
+            )
+        part = long[long.run == i]
+        assert len(part) >= 2
+        assert part.time.tolist() == direct.times.tolist()
+        assert part.loss.tolist() == pytest.approx(direct.losses.tolist(), rel=1e-9)
+        sigmas = part[["sigma_1", "sigma_2", "sigma_3"]].to_numpy()
+        np.testing.assert_allclose(sigmas, direct.singular_values, rtol=1e-7, atol=1e-14)
+    assert set(long.run) == set(range(9))  # the others have no way
+    computed.clear()
+    pd.testing.assert_frame_equal(trajectory_table(here(RUNS, **options)), long, check_exact=True)
+    assert computed == []
+    here(RUNS, cache=tmp_path)  # without them is another question
+    assert len(computed) == N_CHUNKS
+
+
+def test_trajectories_of_several_shapes_leave_out_what_there_is_not():
+    runs = [
+        {"rows": n, "columns": n, "rank": 1, "n_observed": n, "depth": 1, "until_loss": 1e-2}
+        for n in (2, 3)
+    ]
+    long = trajectory_table(here(runs, trajectories=Record([0.0], singular_values=3)))
+    assert long.sigma_3.isna().tolist() == [True, False]
+    assert list(trajectory_table(here([], trajectories=Record([0.0]))).columns) == [
+        "run", "time", "loss",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("record", "kind", "message"),
+    [
+        ([1.0], TypeError, "trajectories must be a Record"),
+        (Record([1.0], measures={"norm": torch.sum}), ValueError, "leave measures and factors"),
+        (Record([1.0], factors=True), ValueError, "leave measures and factors out"),
+    ],
+)
+def test_other_records_are_refused(computed, record, kind, message):
+    with pytest.raises(kind, match=message):
+        here([SMALL], trajectories=record)
+    assert computed == []
+
+
+def test_a_table_without_trajectories_says_so(expected):
+    with pytest.raises(ValueError, match="table has no trajectories"):
+        trajectory_table(expected)
+
+
+# --- chunks ---------------------------------------------------------------------------------------
 
 
 def test_chunks_hold_what_is_stepped_together(computed):
