@@ -25,6 +25,7 @@ def described(observed):
         (mask("x.", ".x"), [([0], [0], 1, True), ([1], [1], 1, True)]),
         (mask(".x.", "x.x"), [([0], [1], 1, True), ([1], [0, 2], 2, True)]),
         (mask("x..", "x..", ".xx"), [([0, 1], [0], 2, True), ([2], [1, 2], 2, True)]),
+        (mask("x.x"), [([0], [0, 2], 2, True), ([], [1], 0, True)]),
         # joined by a path of entries, not by a common row or column
         (mask("xx.", ".xx", "..x"), [([0, 1, 2], [0, 1, 2], 5, False)]),
         # a row and a column that are not observed
@@ -56,3 +57,5 @@ def test_mask_is_checked():
         observation_components(torch.ones(2, 2))
     with pytest.raises(ValueError, match=r"mask must be a non-empty matrix .* got shape \(3,\)"):
         observation_components(torch.ones(3, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"mask must be a non-empty matrix .* got shape \(0, 3\)"):
+        observation_components(torch.ones(0, 3, dtype=torch.bool))
