@@ -15,7 +15,7 @@ import pretended_chunks
 import pytest
 from pretended_chunks import noted
 
-pytest.importorskip("distributed", reason="Dask is not installed: `pip install dmf_utils[dask]`")
+pytest.importorskip("distributed", reason="Dask is not installed: `pip install '.[dask]'`")
 
 from dmf_utils import sweep as module
 from dmf_utils.cluster import Cluster
@@ -226,7 +226,7 @@ def test_no_scheduler_is_one_line(tmp_path, capfd):
 
 def test_without_dask_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ImportError, match=r"pip install dmf_utils\[dask\]"):
+    with pytest.raises(ImportError, match=r"pip install '\.\[dask\]'"):
         Cluster("tcp://127.0.0.1:8786")
     with suppress(KeyError):
         del sys.modules["distributed"]
