@@ -48,7 +48,7 @@ class Cluster(Executor):
             import distributed
         except ImportError as error:
             raise ImportError(
-                "Dask is not installed; install it with `pip install '.[dask]'` in the project's folder"
+                "Dask is not installed; in the project's folder, `pip install '.[dask]'` does it"
             ) from error
         self.address, self.wait = address, positive(wait, "wait")
         self._connect = distributed.Client
