@@ -2,6 +2,8 @@ r"""One step of gradient flow by Runge–Kutta–Chebyshev 2, and the curvature 
 
 The method is of order 2 and stable for steps of :math:`0.65\,s^2` over the largest curvature with
 `s` evaluations: where stability limits Dormand–Prince it goes many times farther for an evaluation.
+What a step misses varies slowly, so the next one is told in advance what it will miss: a sequence
+of steps is of order 3.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from torch import Tensor
 from dmf_utils.steppers import Factorizations, Step
 
 __all__ = ["chebyshev_stages", "chebyshev_step", "longest_chebyshev_step", "spectral_radius"]
+
+_DEFECT = 1 / 15  # what a step of many stages misses, in units of h³ times the third derivative
 
 
 @cache
@@ -42,6 +46,21 @@ def _chebyshev_coefficients(s: int) -> Tensor:
     return torch.tensor(weights, dtype=torch.float64)
 
 
+@cache
+def _missed(s: int) -> float:
+    """What a step of `s` stages misses, over `_DEFECT` times ``h³`` times the third derivative.
+
+    The two terms of order 3, ``f'f'f`` and ``f''(f, f)``, are missed in nearly the same share
+    (2 % apart with four stages, less with more, 8 % with three). It is their mean.
+    """
+    before = last = (0.0, 0.0, 0.0, 0.0)  # stage's coefficients of f, f'f, f'f'f and f''(f, f)
+    for of_first, of_slope, newer, older in _chebyshev_coefficients(s).tolist():
+        of_f = of_first + of_slope, of_slope * last[0], of_slope * last[1], of_slope * last[0] ** 2
+        now = tuple(a + newer * b + older * c for a, b, c in zip(of_f, last, before, strict=True))
+        before, last = last, now
+    return (1 / 6 - last[2] / 2 - last[3] / 4) / _DEFECT
+
+
 MAX_STAGES = 250  # beyond it a run at rest would make ever longer steps of ever more stages
 
 
@@ -62,8 +81,12 @@ def chebyshev_step(
     h: Tensor,
     stages: Sequence[int],
     workspace: Tensor,
+    expected: Tensor,
 ) -> Step:
-    """Runge–Kutta–Chebyshev step, of order 2 with an error estimate, each with its own stages.
+    """Runge–Kutta–Chebyshev step with an error estimate, each with its own stages.
+
+    The step is of order 2. With what it is `expected` to miss, added to the flow as a constant
+    slope, it is of order 3; that slope is damped like any other where the flow is stiff.
 
     Parameters
     ----------
@@ -73,24 +96,29 @@ def chebyshev_step(
     h : Tensor, shape (B,)
     stages : sequence of int
         Numbers of stages `s`, at least 2, decreasing.
-    workspace : Tensor, shape (>= B, >= 7, P)
+    workspace : Tensor, shape (>= B, >= 5, P)
         Scratch memory, overwritten.
+    expected : Tensor, shape (B, P)
+        What the step would miss, for instance ``(h / h_before)³`` times `Step.missed` of the step
+        before; zero if nothing is known.
 
     References
     ----------
     B. P. Sommeijer, L. F. Shampine, J. G. Verwer, *RKC: an explicit solver for parabolic PDEs*,
     J. Comput. Appl. Math. 88 (1998).
     """
-    slots = workspace[: len(states), :4]
-    slots[:, 0], slots[:, 1:] = gradients, 0.0
+    slots = workspace[: len(states), :5]
+    slots[:, 0], slots[:, 1:4], slots[:, 4] = gradients, 0.0, expected
     origin = states.to(slots)
     # Slots 2 and 3 hold the last two stages' distances from the origin, and change places at every
     # stage. As distances they keep what a coarser gradient rounds off in proportion to the step.
-    weights = slots.new_zeros((len(states), stages[0], 4))
+    weights = torch.zeros((len(states), stages[0], 5), dtype=h.dtype)
     for b, s in enumerate(stages):
-        weights[b, :s] = _chebyshev_coefficients(s).to(slots)
-    weights[..., :2] *= -h[:, None, None].to(slots)
-    weights[:, 1::2] = weights[:, 1::2, [0, 1, 3, 2]]
+        weights[b, :s, :4] = _chebyshev_coefficients(s)
+    weights[..., 4] = weights[..., 0] + weights[..., 1]
+    weights[..., :2] *= -h.cpu()[:, None, None]
+    weights[:, 1::2] = weights[:, 1::2, [0, 1, 3, 2, 4]]
+    weights = weights.to(slots)
     part, n = batch, len(batch)
     point, made = torch.empty_like(origin), torch.empty_like(slots[:, :1])
     for j in range(stages[0]):
@@ -109,10 +137,15 @@ def chebyshev_step(
     # In full precision: over a long step, a rounding of this gradient would pass for an error.
     at_end = torch.empty_like(ends)
     losses = batch.gradient(ends, out=at_end)
-    errors = torch.add(gradients, at_end).mul_(-0.4 * h[:, None]).sub_(moved, alpha=0.8)
+    # The trapezoidal rule's defect from start to end is h³/12 times the third derivative: 0.8 of it
+    # is `_DEFECT`. The end's own error, what the step misses less what was expected, adds to it.
+    missed = h.new_tensor([_missed(s) for s in stages])[:, None]
+    missing = torch.add(gradients, at_end).mul_(-0.4 * h[:, None])
+    missing.sub_(moved, alpha=0.8).add_(expected, alpha=0.8).mul_(missed / (1 + 0.8 * missed))
+    errors = missing - expected
 
     def interpolate(b: int, theta: float) -> Tensor:
-        # Cubic Hermite polynomial: its error is of a higher order than the step's own.
+        # Cubic Hermite polynomial: its error is of fourth order in h.
         back = 1 - theta
         return (
             back**2 * (1 + 2 * theta) * states[b]
@@ -125,8 +158,10 @@ def chebyshev_step(
         at_end,
         losses.tolist(),
         torch.linalg.vector_norm(errors, dim=-1).tolist(),
+        torch.linalg.vector_norm(moved, dim=-1).tolist(),
         interpolate,
         list(stages),
+        missed=missing,
     )
 
 

@@ -1,4 +1,4 @@
-"""The runs of a batch on their way: step sizes, choice of method, ends and records."""
+"""The runs of a batch on their way: their steps together, their ends and records."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from dmf_utils.chebyshev import (
     spectral_radius,
 )
 from dmf_utils.factorization import product_matrix
+from dmf_utils.flow_run import Run
 from dmf_utils.steppers import Factorizations, Step, dormand_prince_step
 from dmf_utils.trajectory import Record, Recorder, Status, Trajectory
 
@@ -25,7 +26,7 @@ __all__ = ["Aim", "FlowBatch", "Method"]
 
 Method = Literal["automatic", "dormand-prince"]
 
-_SHARE_OF_CHEBYSHEV = 0.3  # its error estimate is of its own low order, not of a lower one
+_SHARE_OF_CHEBYSHEV = 0.5  # its error estimate is of its own low order, not of a lower one
 
 
 @dataclass(frozen=True)
@@ -47,55 +48,6 @@ class Aim:
         return self.until_loss is not None and loss <= self.until_loss
 
 
-class _Run:
-    """The progress of one factorization."""
-
-    def __init__(self, loss: float, first_step: float, recorder: Recorder) -> None:
-        self.first_loss = self.loss = loss
-        self.step, self.recorder = first_step, recorder
-        self.time = self.seconds = 0.0
-        self.n_gradients, self.n_steps = 1, 0
-        self.still_steps = 0  # in a row, that moved nothing
-        self.previous_error = 1e-4  # relative to what is tolerated
-        self.is_stiff = False  # whether the Chebyshev method steps it
-        self.limited_steps = 0  # in a row, at Dormand and Prince's limit of stability
-        self.curvature: float | None = None  # the largest, as last estimated
-        self.curvature_age = 0  # steps since then
-        self.direction: Tensor | None = None  # in which it was seen
-
-    def next_step(self, error: float, accepted: bool) -> None:
-        """Set the size of the next step from the last one's `error`, relative to the tolerated."""
-        if not math.isfinite(error):
-            factor = 0.2
-        elif self.is_stiff:
-            factor = 0.8 * max(error, 1e-10) ** (-1 / 3)
-        elif accepted:  # the second factor keeps the step steady at the limit of stability
-            factor = 0.9 * max(error, 1e-10) ** -0.14 * self.previous_error**0.08
-            self.previous_error = max(error, 1e-4)
-        else:
-            factor = 0.9 * error**-0.14
-        self.step *= min(5.0 if accepted else 1.0, max(0.2, factor))
-
-    def choose_method(self, step_taken: float, curvature: float | None, direction: Tensor) -> None:
-        """Change the method where the other goes farther for an evaluation.
-
-        Dormand–Prince covers at most 3.3/6 over the curvature for one, the Chebyshev method with
-        `s` stages some 0.65 s: it wins as soon as stability, not accuracy, limits the step.
-        """
-        if self.is_stiff:
-            self.curvature_age += 1
-            if self.curvature is not None and self.step * self.curvature < 1.6:
-                self.is_stiff, self.limited_steps, self.previous_error = False, 0, 1e-2
-                self.step = min(1.5 * self.step, 2.5 / self.curvature)
-        else:
-            limited = curvature is not None and step_taken * curvature > 2.7
-            self.limited_steps = self.limited_steps + 1 if limited else 0
-            if self.limited_steps >= 3:
-                self.is_stiff, self.curvature = True, None
-                self.direction = direction.clone()
-                self.step *= 1.5
-
-
 class FlowBatch:
     """All runs, their states, and the steps they make together."""
 
@@ -111,7 +63,7 @@ class FlowBatch:
         lengths = 0.01 * torch.where(sizes > 0, sizes, 1e-4)
         first_steps = torch.where(slopes > 0, lengths / slopes, math.inf).tolist()
         self.runs = [
-            _Run(loss, first, Recorder(record))
+            Run(loss, first, Recorder(record))
             for loss, first in zip(losses, first_steps, strict=True)
         ]
         self.fine_workspace: Tensor | None = None
@@ -144,7 +96,7 @@ class FlowBatch:
         if fine:
             if self.fine_workspace is None:
                 self.fine_workspace = self.states.new_zeros(
-                    (len(self.runs), 4, *self.states[0].shape)
+                    (len(self.runs), 5, *self.states[0].shape)
                 )
             self._step(fine, [stages[b] for b in fine], self.fine_workspace)
 
@@ -153,15 +105,21 @@ class FlowBatch:
         begin = time.perf_counter()
         steps = [min(self.runs[b].step, self.aim.end_time - self.runs[b].time) for b in group]
         h = self.states.new_tensor(steps)
-        origin = self._taken(group), self.states[group], self.gradients[group], h
+        at = slice(group[0], group[0] + 1) if len(group) == 1 else group  # a slice copies nothing
+        origin = self._taken(group), self.states[at], self.gradients[at], h
         if stages is None:
             tolerance, step = self.aim.tolerance, dormand_prince_step(*origin, workspace)
         else:
             tolerance = _SHARE_OF_CHEBYSHEV * self.aim.tolerance
-            step = chebyshev_step(*origin, stages, workspace)
+            expected = torch.zeros_like(origin[1])
+            for i, b in enumerate(group):
+                foreseen = self.runs[b].expected(steps[i])
+                if foreseen is not None:
+                    expected[i] = foreseen
+            step = chebyshev_step(*origin, stages, workspace, expected)
         sizes = torch.linalg.vector_norm(step.states, dim=1)
         errors = torch.tensor(step.errors, dtype=torch.float64) / (tolerance * sizes.cpu())
-        moves = torch.linalg.vector_norm(step.states - origin[1], dim=1) / sizes
+        moves = torch.tensor(step.moves, dtype=torch.float64) / sizes.cpu()
         for i, (b, error, move) in enumerate(
             zip(group, errors.tolist(), moves.tolist(), strict=True)
         ):
@@ -186,7 +144,7 @@ class FlowBatch:
         noise = torch.finfo(self.aim.gradient_dtype).eps * run.step * run.curvature
         return (
             self.workspace.dtype != self.states.dtype
-            and noise > 0.25 * _SHARE_OF_CHEBYSHEV * self.aim.tolerance
+            and noise > 0.5 * _SHARE_OF_CHEBYSHEV * self.aim.tolerance
         )
 
     def _stages(self, b: int) -> int:
@@ -246,6 +204,7 @@ class FlowBatch:
         run.still_steps = run.still_steps + (5 if run.is_stiff else 1) if is_still else 0
         if run.still_steps >= 50:
             return self._stand_still(b)
+        run.missed, run.last_step = None if step.missed is None else step.missed[i], h
         run.step = h
         run.next_step(error, accepted=True)
         seen = None if step.curvatures is None else step.curvatures[i]

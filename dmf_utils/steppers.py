@@ -101,8 +101,8 @@ class Step:
     ----------
     states, gradients : Tensor, shape (B, P)
         At the end of the step.
-    losses, errors : list of float
-        Loss at the end, and the Frobenius norm of the estimated local error.
+    losses, errors, moves : list of float
+        Loss at the end, and the norms of the estimated local error and of the step itself.
     interpolate : callable
         ``interpolate(b, theta)`` is the state ``(P,)`` of factorization `b` at the fraction
         `theta` of the step.
@@ -111,16 +111,20 @@ class Step:
         in which each was seen in `directions`, shape (B, P).
     evaluations : list of int
         Gradients that each factorization took part in.
+    missed : Tensor, shape (B, P), or None
+        What each step would have missed by itself, as estimated at its end (Chebyshev only).
     """
 
     states: Tensor
     gradients: Tensor
     losses: list[float]
     errors: list[float]
+    moves: list[float]
     interpolate: Callable[[int, float], Tensor]
     evaluations: list[int]
     curvatures: list[float] | None = None
     directions: Tensor | None = None
+    missed: Tensor | None = None
 
 
 def dormand_prince_step(
@@ -148,7 +152,8 @@ def dormand_prince_step(
     last = point.squeeze(1)
     # Added to the state itself, so that what a coarser gradient rounds off stays in proportion to
     # the step, not to the state.
-    ends = states + torch.bmm(weights[:, 6:, :6], stages[:, :6]).squeeze(1)
+    moved = torch.bmm(weights[:, 6:, :6], stages[:, :6]).squeeze(1)
+    ends = states + moved
     point = ends.to(stages)
     losses = batch.gradient(point, out=stages[:, 6])
     errors = h * torch.linalg.vector_norm(_ERROR_WEIGHTS.to(stages) @ stages, dim=-1)
@@ -168,6 +173,7 @@ def dormand_prince_step(
         stages[:, 6],
         losses.tolist(),
         errors.tolist(),
+        torch.linalg.vector_norm(moved, dim=-1).tolist(),
         interpolate,
         [6] * len(states),
         curvatures.tolist(),

@@ -10,6 +10,7 @@ from reference_flow import factor_flow
 
 from dmf_utils.chebyshev import chebyshev_stages, chebyshev_step, spectral_radius
 from dmf_utils.factorization import factor_gradients, gaussian, product_matrix
+from dmf_utils.flow_run import FASTEST_GROWTH
 from dmf_utils.problems import FullObservation, MatrixCompletion, MatrixSensing
 from dmf_utils.runs import prepare
 from dmf_utils.steppers import dormand_prince_step
@@ -24,13 +25,14 @@ class Batch:
         self.losses = self.batch.gradient(self.states, out=self.gradients)
         self.workspace = self.states.new_full((len(self.batch) + 2, 9, self.states.shape[1]), 99.0)
 
-    def step(self, h, stages=None):
+    def step(self, h, stages=None, expected=None):
         h = torch.as_tensor(h, dtype=torch.float64).expand(len(self.batch))
         origin = self.batch, self.states, self.gradients, h
         if stages is None:
             return dormand_prince_step(*origin, self.workspace)
         stages = [stages] * len(self.batch) if isinstance(stages, int) else stages
-        return chebyshev_step(*origin, stages, self.workspace)
+        expected = torch.zeros_like(self.states) if expected is None else expected
+        return chebyshev_step(*origin, stages, self.workspace, expected)
 
     def move_to(self, step):
         self.states, self.gradients = step.states.clone(), step.gradients.clone()
@@ -163,6 +165,64 @@ def test_evaluations_are_those_made(monkeypatch):
     # The batch narrows as shorter steps are complete, and all meet again at their ends.
     assert calls == [3, 2, 2, 1, 1, 1, 3]
     assert sum(calls) == 13
+
+
+# --- what a Chebyshev step misses -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize(
+    ("stages", "close"), [(2, 0.5), (3, 0.1), (4, 0.03), (8, 0.02), (20, 0.02)]
+)
+def test_estimated_error_is_the_error(depth, stages, close):
+    start, h = gaussian(1.5, 0), 0.004
+    end = flat(factor_flow(PROBLEM.gradient, start.factors((4, 3), depth), [0.0, h])[-1])
+    run = Batch(PROBLEM, depth, start)
+    step = run.step(h, stages)
+    exact = end - step.states[0]
+    assert float((step.missed[0] - exact).norm()) < close * float(exact.norm())
+    assert step.errors == pytest.approx([float(step.missed[0].norm())], rel=1e-12)
+    # What was expected is added to the step, and no longer counted as an error.
+    again = run.step(h, stages, expected=step.missed)
+    assert float((end - again.states[0]).norm()) < 1.3 * close * float(exact.norm())
+    assert again.errors[0] < close * step.errors[0]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("stages", [8, 20])
+def test_steps_that_know_what_the_last_one_missed_are_of_order_three(depth, stages):
+    start = gaussian(1.5, 0)
+    exact = flat(factor_flow(PROBLEM.gradient, start.factors((4, 3), depth), [0.0, 1.0])[-1])
+    misses = {False: [], True: []}
+    for knows, seen in misses.items():
+        for steps in (40, 80):
+            run, expected = Batch(PROBLEM, depth, start), None
+            for _ in range(steps):
+                step = run.step(1 / steps, stages, expected)
+                run.move_to(step)
+                expected = step.missed if knows else None
+            seen.append(float((run.states[0] - exact).norm()))
+    assert misses[True][1] < 0.2 * misses[False][1]
+    assert math.log2(misses[True][0] / misses[True][1]) > 2.7
+    assert math.log2(misses[False][0] / misses[False][1]) < 2.3
+
+
+@pytest.mark.parametrize("s", [2, 3, 4, 8, 20])
+@pytest.mark.parametrize("growth", [1.0, FASTEST_GROWTH])
+def test_stiff_modes_stay_damped_when_errors_are_foreseen(s, growth):
+    # One step multiplies (state, what it missed) by a matrix of size two for each curvature; with
+    # steps that grow, what is expected grows with their third power.
+    reach = 0.645 * (s**2 - 1)
+    grid = np.linspace(1e-2, reach, 300)
+    A = torch.diag(torch.tensor(grid).sqrt()).unsqueeze(1)
+    problem = MatrixSensing(A, torch.zeros(len(grid)), reduction="half_sum")
+    columns = []
+    for state, missed in ((1.0, 0.0), (0.0, 1.0)):
+        run = Batch(problem, 1, [torch.full((1, len(grid)), state, dtype=torch.float64)])
+        step = run.step(1.0, s, torch.full_like(run.states, growth**3 * missed))
+        columns.append(torch.stack([step.states[0], step.missed[0]]))
+    matrices = torch.stack(columns, dim=1).permute(2, 0, 1)
+    assert float(torch.linalg.eigvals(matrices).abs().max()) < 1
 
 
 # --- stability ------------------------------------------------------------------------------------
