@@ -58,6 +58,15 @@ def test_symmetric_direction_is_the_top_eigenvector_not_the_largest_in_size():
     assert float((general.stop - torch.diag(torch.tensor([0.0, -2.0]))).abs().max()) < 1e-4
 
 
+def test_a_phase_rests_at_the_same_place_in_any_unit():
+    target = torch.diag(torch.tensor([1.0, 0.3], dtype=torch.float64))
+    for unit in (1.0, 1e-6):
+        problem = FullObservation(unit * target)
+        phase = greedy_low_rank_learning(problem, 2, 1, step=1e-4 * unit, n_times=200)[0]
+        found = float(phase.stop[0, 0]) / unit
+        assert found == pytest.approx(1, abs=1e-4)
+
+
 @pytest.mark.parametrize("depth", [2, 3])
 def test_small_starts_follow_the_greedy_path(depth):
     generator = torch.Generator().manual_seed(3)

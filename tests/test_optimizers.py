@@ -34,6 +34,7 @@ def autograd_step(problem, start, depth, step, n_steps):
         ("sgd", {"momentum": 0.9}, lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9)),
         ("sgd", {"weight_decay": 0.1}, lambda p: torch.optim.SGD(p, lr=0.05, weight_decay=0.1)),
         ("adam", {}, lambda p: torch.optim.Adam(p, lr=0.05)),
+        ("adam", {"weight_decay": 0.1}, lambda p: torch.optim.Adam(p, lr=0.05, weight_decay=0.1)),
     ],
 )
 def test_steps_are_those_of_autograd(depth, name, options, step):
@@ -61,6 +62,12 @@ def test_a_run_is_frozen_when_it_reaches_the_loss():
     torch.testing.assert_close(runs[0].product, alone.product, rtol=1e-12, atol=1e-14)
     assert runs[0].n_steps % 5 == 0
     assert runs[0].loss <= 1e-3
+
+
+def test_a_start_with_the_asked_loss_is_the_end():
+    start = PROBLEMS[0].loss(product_matrix(STARTS[0].factors((6, 5), 2)))
+    run = train(PROBLEMS[:1], 2, STARTS[:1], learning_rate=0.1, until_loss=float(start))[0]
+    assert (run.n_steps, run.reached) == (0, True)
 
 
 def test_stochastic_gradients_are_right_on_average():
