@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -305,6 +306,20 @@ def test_start_is_left_alone():
     before = [W.clone() for W in factors]
     limited(completion(), start=factors, learning_rate=0.1, max_steps=5)
     assert all(torch.equal(a, b) for a, b in zip(factors, before, strict=True))
+
+
+def test_depth_is_three_unless_said():
+    assert limited(completion(), learning_rate=0.1, max_steps=1).depth == 3
+    assert gradient_flow(completion(), until_loss=None, until_time=0.1).depth == 3
+
+
+def test_seconds_of_all_steps_are_shared_by_the_batch(monkeypatch):
+    # A clock that advances by one second at each look: every step takes one.
+    clock = SimpleNamespace(perf_counter=itertools.count().__next__)
+    monkeypatch.setattr(descent_module, "time", clock)
+    starts = [gaussian(0.1, seed) for seed in range(4)]
+    runs = limited(completion(), start=starts, learning_rate=0.1, max_steps=6)
+    assert [run.seconds for run in runs] == [6 / 4] * 4
 
 
 # --- bad input ------------------------------------------------------------------------------------
