@@ -7,7 +7,7 @@ import platform
 
 import torch
 
-from benchmarks import scaling, sensing, speed
+from benchmarks import scaling, sensing, speed, sweeps
 
 
 def main() -> None:
@@ -24,6 +24,9 @@ def main() -> None:
     sensing.both_figures(whole=not short)
     scaling.peak_fraction()
     scaling.growth()
+    sweeps.grid_sizes((10, 100) if short else (10, 100, 500, 2000))
+    sweeps.projection()
+    sweeps.large_matrices(((100, 8),) if short else ((100, 8), (300, 8), (1000, 1)))
 
 
 if __name__ == "__main__":

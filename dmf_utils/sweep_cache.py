@@ -42,6 +42,7 @@ class ChunkCache:
         self.folder = None if folder is None else Path(folder)
         self.options = options
         self._locks: ChunkLocks | None = None
+        self._keys: dict[int, str] = {}  # by the first run of a chunk, which is in no other
         self._damaged: set[str] = set()
         self._pending: list[tuple[Chunk, list[dict[str, Any]]]] = []
         self._is_told = False
@@ -110,7 +111,9 @@ class ChunkCache:
         return None
 
     def _key(self, chunk: Chunk) -> str:
-        return chunk_store.chunk_key(chunk.runs, self.options)
+        if chunk.first not in self._keys:
+            self._keys[chunk.first] = chunk_store.chunk_key(chunk.runs, self.options)
+        return self._keys[chunk.first]
 
     @staticmethod
     def _tidy(folder: Path) -> None:
