@@ -26,7 +26,7 @@ handouts: $(INSTALLED)
 	@$(VENV)/bin/dmf handouts --course="$$DMF_COURSE"
 
 test: $(INSTALLED)
-	@$(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
+	@$(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 bench: $(INSTALLED)
 	@$(VENV)/bin/python -m benchmarks

@@ -6,6 +6,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads that spin slow each other
 
+import fcntl
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from browsing import DESK, Visit
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from dmf_utils.publishing.book import build_book
@@ -22,27 +24,58 @@ ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
+MOST_OPEN = 4  # pages at a time
 KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is built once, one process builds: the tests that share it stay together."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Group what shares something built or opened, and order it so that no process waits long.
+
+    One process builds the book first; the others compute meanwhile, and all share its pages at the
+    end, page by page.
+    """
+    places = {}
     for item in items:
-        for shared in ("quick_book", "class_book"):
-            if shared in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.xdist_group(shared))
-                break
+        used = getattr(item, "fixturenames", ())
+        group, place = None, 2
+        if "quick_book" in used and "browser" in used:
+            page = item.callspec.params.get("name") if hasattr(item, "callspec") else None
+            group, place = f"page {page or ''}", 3
+        elif "quick_book" in used:
+            group, place = "quick_book", 0
+        elif "class_book" in used:
+            group, place = "class_book", 1
+        if group:
+            item.add_marker(pytest.mark.xdist_group(group))
+            # pytest-xdist 3.8 writes the group into a field that pytest 9.2 no longer reads, and
+            # the mark alone does nothing: every process would open every page.
+            if config.getoption("loadgroup", False) and hasattr(item, "_id"):
+                item._id = type(item._id).parse(f"{item.nodeid}@{group}")
+        places[item] = (place, group or "")
+    items.sort(key=places.__getitem__)
 
 
 @pytest.fixture(scope="session")
 def quick_book(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The whole book at its quick size, built away from the tree, with warnings as errors."""
-    root = tmp_path_factory.mktemp("book")
-    _copy_shell(root)
-    shutil.copytree(ROOT / "book", root / "book", dirs_exist_ok=True)
+    """The whole book at its quick size, built away from the tree, with warnings as errors.
+
+    The first process that asks for it builds it, and the others wait for that.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    root = shared / "quick_book"
     project = Project(root, quick=True)
-    build_book(project)
+    with (shared / "quick_book.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        built = root / "built"
+        if not built.exists():
+            root.mkdir(exist_ok=True)
+            _copy_shell(root)
+            shutil.copytree(ROOT / "book", root / "book", dirs_exist_ok=True)
+            build_book(project)
+            built.touch()
     return project
 
 
@@ -59,6 +92,31 @@ def browser() -> Iterator[Any]:
         )
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="session")
+def address(quick_book: Project) -> str:
+    """Pages are opened as files: there is no server that could answer a request."""
+    return quick_book.html.as_uri()
+
+
+@pytest.fixture(scope="session")
+def visit(browser: Any, address: str) -> Callable[..., Visit]:
+    """Open a page once at each width and in each colour scheme, for the tests that follow.
+
+    The last few stay open: each open page costs the browser time.
+    """
+    visits: dict[tuple[str, int, str], Visit] = {}
+
+    def open_page(name: str, width: int = DESK, scheme: str = "light") -> Visit:
+        key = (name, width, scheme)
+        if key not in visits:
+            if len(visits) >= MOST_OPEN:
+                visits.pop(next(iter(visits))).page.close()
+            visits[key] = Visit(browser, address, *key)
+        return visits[key]
+
+    return open_page
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from browsing import DESK, PHONE
 
 from dmf_utils.aligned_modes import aligned_singular_value, time_to_reach
 from dmf_utils.publishing import parameters
-from dmf_utils.publishing.project import Project
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
 CHAPTER = BOOK / "singular_value_dynamics.ipynb"
@@ -27,23 +27,6 @@ def alone(browser: Any) -> Any:
     page = browser.new_page(viewport={"width": 800, "height": 900})
     page.goto(FIGURE.as_uri())
     return page
-
-
-@pytest.fixture(scope="module")
-def in_book(browser: Any, quick_book: Project) -> Any:
-    """Open the built page in a colour scheme, at a width, with or without scripts."""
-
-    def open_page(scheme: str = "light", width: int = 1400, scripts: bool = True) -> Any:
-        context = browser.new_context(
-            viewport={"width": width, "height": 900},
-            color_scheme=scheme,
-            java_script_enabled=scripts,
-        )
-        page = context.new_page()
-        page.goto((quick_book.html / f"{CHAPTER.stem}.html").as_uri())
-        return page
-
-    return open_page
 
 
 def set_sliders(page: Any, **values: float) -> None:
@@ -124,9 +107,14 @@ def luminance(color: str) -> float:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1400, 390])
-def test_letters_and_curves_stand_out_in_the_book(in_book: Any, scheme: str, width: int) -> None:
-    page = in_book(scheme, width)
+@pytest.mark.parametrize("width", [DESK, PHONE])
+@pytest.mark.parametrize("name", [CHAPTER.stem])
+def test_letters_and_curves_stand_out_in_the_book(
+    visit: Any, name: str, scheme: str, width: int
+) -> None:
+    opened = "light" if width == DESK else "dark"
+    page = visit(name, width, opened).page
+    page.emulate_media(color_scheme=scheme)
     assert page.locator("#aligned-modes svg").is_visible()
     colors = page.evaluate(
         """() => {
@@ -152,11 +140,13 @@ def test_letters_and_curves_stand_out_in_the_book(in_book: Any, scheme: str, wid
         }"""
     )
     assert size >= 12  # pixels of a letter on the screen
-    page.context.close()
+    page.emulate_media(color_scheme=opened)
 
 
-def test_without_scripts_there_is_a_static_figure(in_book: Any) -> None:
-    page = in_book(scripts=False)
+@pytest.mark.parametrize("name", [CHAPTER.stem])
+def test_without_scripts_there_is_a_static_figure(browser: Any, address: str, name: str) -> None:
+    page = browser.new_context(java_script_enabled=False).new_page()
+    page.goto(f"{address}/{name}.html")
     assert not page.locator("#aligned-modes .stage").is_visible()
     assert page.locator("#aligned-modes noscript p").is_visible()
     assert page.locator("#fig-modes img").is_visible()

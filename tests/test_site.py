@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import DESK, PHONE
 
 from dmf_utils.publishing.project import Project
 
@@ -17,47 +17,8 @@ PAGES = [
     if path.suffix in (".md", ".ipynb")
 ]
 each_page = pytest.mark.parametrize("name", PAGES)
-PHONE, DESK, SHEET = 390, 1400, 700  # pixels; a sheet of A4 between its margins
+SHEET = 700  # pixels: a sheet of A4 between its margins
 MOST_BYTES = 20e6
-
-
-@pytest.fixture(scope="session")
-def address(quick_book: Project) -> str:
-    """Pages are opened as files: there is no server that could answer a request."""
-    return quick_book.html.as_uri()
-
-
-class Visit:
-    """One page opened in the browser, with what it asked for and complained about."""
-
-    def __init__(self, browser: Any, address: str, name: str, width: int, scheme: str) -> None:
-        self.requests: list[str] = []
-        self.complaints: list[str] = []
-        self.page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("requestfailed", lambda request: self.complaints.append(request.url))
-        self.page.on("console", self._listen)
-        self.page.goto(f"{address}/{name}.html", wait_until="networkidle")
-        self.page.evaluate("() => window.MathJax?.startup?.promise?.then(() => null)")
-
-    def _listen(self, message: Any) -> None:
-        if message.type in ("error", "warning"):
-            self.complaints.append(message.text)
-
-    def count(self, selector: str) -> int:
-        return int(self.page.locator(selector).count())
-
-
-@pytest.fixture(scope="session")
-def visit(browser: Any, address: str) -> Any:
-    """Open a page once at each width and in each colour scheme, and keep it for all tests."""
-
-    @functools.cache
-    def open_page(name: str, width: int = DESK, scheme: str = "light") -> Visit:
-        return Visit(browser, address, name, width, scheme)
-
-    return open_page
 
 
 @each_page
