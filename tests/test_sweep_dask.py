@@ -101,7 +101,7 @@ def pretended(machines, monkeypatch):
     (machines.folder / "log").unlink(missing_ok=True)
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=300):
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "it did not happen"

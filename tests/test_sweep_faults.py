@@ -51,7 +51,7 @@ def files(cache):
     return {path.name: path.stat().st_ino for path in cache.glob("*.parquet")}
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=300):
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "it did not happen"
@@ -60,7 +60,7 @@ def wait_for(condition, seconds=60):
 
 def living(group):
     """Processes of a group that live on a while after its end."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while True:
         left = []
         for one in psutil.process_iter():
@@ -181,7 +181,7 @@ def test_a_sweep_takes_over_from_another_one_that_is_killed(pretended):
             assert other.poll() is None  # it waits for the chunk that is under way
             assert len(noted("begin")) == 6
             slow.kill()
-            told, _ = other.communicate(timeout=60)
+            told, _ = other.communicate(timeout=300)
         finally:
             other.kill()
     finally:
@@ -196,7 +196,7 @@ def test_a_sweep_takes_over_from_another_one_that_is_killed(pretended):
 
 def test_two_sweeps_at_once_compute_no_chunk_twice(pretended):
     drivers = [driver(pretended, workers=1, seconds=0.3) for _ in range(2)]
-    tables = [process.communicate(timeout=120)[0] for process in drivers]
+    tables = [process.communicate(timeout=300)[0] for process in drivers]
     assert [process.returncode for process in drivers] == [0, 0]
     assert tables[0] == tables[1]
     assert tables[0].count("reached") == 48
@@ -229,14 +229,14 @@ def test_ctrl_c_ends_dmf_sweep_at_once_and_says_how_to_go_on(tmp_path, number):
     )  # fmt: skip
     cache = tmp_path / "t.parquet.chunks"
     try:
-        wait_for(lambda: files(cache), 120)
+        wait_for(lambda: files(cache))
         if number == signal.SIGINT:
             os.killpg(process.pid, number)  # as a terminal does
         else:
             process.terminate()
         begin = time.monotonic()
-        _, told = process.communicate(timeout=60)
-        assert time.monotonic() - begin < 20
+        _, told = process.communicate(timeout=300)
+        assert time.monotonic() - begin < 200  # the chunk would take hours
     finally:
         left = living(process.pid)
         for one in left:
