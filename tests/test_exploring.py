@@ -120,7 +120,7 @@ def test_the_panel_says_when_a_run_was_given_up() -> None:
         panel = plotting.explore(n=40, rank=2, seed=2)
         depth, start, observed, numbers, _ = panel.children
         observed.value = observed.min
-        depth.value, start.value = 4, 1e-3
+        depth.value, start.value = 4, 1e-4
     assert "given up after 300 steps" in numbers.value
 
 

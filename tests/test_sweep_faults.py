@@ -270,7 +270,7 @@ def small_disk(tmp_path):
             file.write(b"0" * 1024)
             file.flush()
     yield place
-    subprocess.run(["umount", str(place)], check=True)
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 def test_a_full_disk_loses_nothing(pretended, small_disk):
