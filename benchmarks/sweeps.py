@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-import resource
 import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
+from pathlib import Path
 from typing import Any
+
+import psutil
 
 from dmf_utils import sweep as sweeps
 from dmf_utils.sweep_chunk import compute_chunk, one_thread
@@ -19,6 +21,7 @@ from dmf_utils.worker_processes import WorkerProcesses
 
 _SMALL = {"rows": 20, "columns": 20, "rank": 1, "n_observed": 200, "depth": 2, "until_loss": 1e-4}
 _MACHINES, _RUNS = 100, 10**6
+_STATUS = Path("/proc/self/status")
 
 
 class _Nowhere(Executor):
@@ -102,17 +105,25 @@ def _chunk(n: int, count: int) -> Any:
 
 def _two_steps(n: int, count: int) -> tuple[int, float, int, int]:
     """Gradients, seconds, and bytes of this process at its peak and before."""
-    before = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak_bytes()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # that two steps do not reach the end
         rows = compute_chunk(_chunk(n, count).runs)
-    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = _peak_bytes()
     return (
         sum(row["n_gradients"] for row in rows),
         sum(row["seconds"] for row in rows),
         peak,
         before,
     )
+
+
+def _peak_bytes() -> int:
+    """Largest resident memory of this process; that of `resource` begins with its parent's."""
+    if not _STATUS.exists():  # not Linux: the present size, not the peak
+        return psutil.Process().memory_info().rss
+    (line,) = (line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+    return 1024 * int(line.split()[1])
 
 
 def _seconds(work: Any, *arguments: Any, **options: Any) -> float:
