@@ -288,6 +288,10 @@ def test_a_run_without_noise_goes_on_to_the_end() -> None:
     assert (run.end, run.is_early) == ("all fitted", False)
     assert float(problem.loss(run.product)) == pytest.approx(1e-5, rel=0.011)
     assert run.looks[-1][1] == min(error for _, error in run.looks)
+    # Ended and begun anew at each look, it takes more gradients than in one piece, three a look at
+    # the least.
+    straight = gradient_flow(problem, 2, gaussian(1e-3, 0), 1e-5)
+    assert run.n_gradients > max(straight.n_gradients, 3 * len(run.looks))
 
 
 def test_where_nothing_is_learned_of_other_entries_the_start_is_kept() -> None:

@@ -35,6 +35,13 @@ def measured(problem, W):
 # --- the operator ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("reduction", "factor"), [("mean", 1 / 11), ("half_sum", 0.5)])
+def test_random_instances_take_the_scale_of_the_loss(reduction, factor):
+    problem, W = MatrixSensing.random((4, 3), 1, 11, seed=0, reduction=reduction), randn(4, 3)
+    residual = measured(problem, W - problem.ground_truth)
+    assert float(problem.loss(W)) == pytest.approx(factor * float(residual.square().sum()))
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("scale", [("mean", 2 / 11), ("half_sum", 1.0)])
 def test_gradient_is_the_adjoint_of_the_measurements(shape, scale):

@@ -105,6 +105,11 @@ def test_recorder_keeps_the_time_of_a_step():
     assert finished(recorder).times.tolist() == [1.25, 2.5]
 
 
+def test_times_that_a_run_does_not_reach_leave_nothing():
+    run = finished(Recorder(Record([9.0], measures={"trace": torch.trace})))
+    assert run.times.shape == run.losses.shape == run.measured["trace"].shape == (0,)
+
+
 def test_measure_that_returns_the_matrix_itself_is_copied():
     recorder, W = Recorder(Record([0.0], measures={"W": lambda W: W})), randn(2, 2)
     before = W.clone()
