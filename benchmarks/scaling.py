@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import torch
 
 from dmf_utils import MatrixCompletion, gaussian
 from dmf_utils.runs import few_threads, prepare
+from dmf_utils.sweep_cost import least_seconds
+
+_TOGETHER = 0.2  # seconds of repeats
 
 
 def peak_fraction() -> None:
     """The rate of the inner loop beside that of one large, and one small, matrix product."""
     large = torch.randn(1500, 1500, dtype=torch.float64)
     small = torch.randn(100, 100, dtype=torch.float64)
-    peak = 2 * 1500**3 / _seconds(lambda: large @ large)
-    product = 2 * 100**3 / _seconds(lambda: small @ small)
+    peak = 2 * 1500**3 / least_seconds(lambda: large @ large, _TOGETHER)
+    product = 2 * 100**3 / least_seconds(lambda: small @ small, _TOGETHER)
     print(
         f"\nMatrix products on one thread: {peak / 1e9:.1f} GFLOP/s at 1500×1500, "
         f"{product / 1e9:.1f} at 100×100"
@@ -49,16 +51,4 @@ def _gradient_seconds(n: int, depth: int, batch: int) -> float:
     made, states, _ = prepare(problem, depth, starts, None, "cpu", torch.float64)
     out = torch.empty_like(states)
     with few_threads(100):
-        return _seconds(lambda: made.gradient(states, out=out)) / batch
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    """The least time of one call, over repeats that together take a fifth of a second or more."""
-    work()
-    best, spent = float("inf"), 0.0
-    while spent < 0.2:
-        begin = time.perf_counter()
-        work()
-        took = time.perf_counter() - begin
-        best, spent = min(best, took), spent + took
-    return best
+        return least_seconds(lambda: made.gradient(states, out=out), _TOGETHER) / batch

@@ -15,7 +15,7 @@ from dmf_utils.runs import prepare
 from dmf_utils.sweep_chunk import compute_chunk, one_thread, problem_of
 from dmf_utils.sweep_runs import Chunk, needed_bytes
 
-__all__ = ["Estimate", "estimate"]
+__all__ = ["Estimate", "estimate", "least_seconds"]
 
 # Gradients that a run may need. A flow at the paper's size took 400 to 2000 of them; descent at the
 # authors' learning rate of 1e-3 made some 30,000 steps, and the more the smaller the rate.
@@ -91,7 +91,7 @@ def _gradient_seconds(run: dict[str, Any]) -> float:
     if single:
         made.gradient_problem = made.problem
     out = torch.empty_like(states)
-    return _least_seconds(lambda: made.gradient(states, out=out)) / batch
+    return least_seconds(lambda: made.gradient(states, out=out)) / batch
 
 
 def _run_seconds(run: dict[str, Any]) -> float:
@@ -111,11 +111,11 @@ def _batch_bytes(chunk: Chunk) -> int:
     return measurements + 8 * _NUMBERS * len(chunk.runs) * size
 
 
-def _least_seconds(work: Callable[[], object]) -> float:
-    """The least time of a call, over some."""
+def least_seconds(work: Callable[[], object], together: float = 0.02) -> float:
+    """The least time of one call, over repeats that take some seconds together."""
     work()
     best, spent = float("inf"), 0.0
-    while spent < 0.02:
+    while spent < together:
         begin = time.perf_counter()
         work()
         took = time.perf_counter() - begin

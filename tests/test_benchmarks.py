@@ -16,6 +16,7 @@ from dmf_utils.descent import gradient_descent
 from dmf_utils.factorization import factor_gradients, gaussian, product_matrix
 from dmf_utils.problems import MatrixCompletion
 from dmf_utils.runs import prepare
+from dmf_utils.sweep_cost import least_seconds
 from dmf_utils.trajectory import Status
 
 
@@ -116,14 +117,14 @@ def test_seconds_are_the_least_time_of_one_call():
         calls.append(time.perf_counter())
         time.sleep(0.02 if len(calls) == 3 else 0.06)  # neither the first nor the last
 
-    assert 0.02 <= scaling._seconds(work) < 0.06
+    assert 0.02 <= least_seconds(work, 0.2) < 0.06
     assert len(calls) >= 4
 
 
 @pytest.mark.parametrize(("n", "depth", "batch"), [(8, 2, 1), (8, 3, 2), (6, 4, 1)])
 def test_gradient_seconds_are_positive_and_of_one_factorization(n, depth, batch, monkeypatch):
     assert scaling._gradient_seconds(n, depth, batch) > 0
-    monkeypatch.setattr(scaling, "_seconds", lambda work: work() is None or 6.0)
+    monkeypatch.setattr(scaling, "least_seconds", lambda work, _: work() is None or 6.0)
     assert scaling._gradient_seconds(n, depth, batch) == 6.0 / batch
 
 

@@ -288,7 +288,7 @@ def test_a_dry_run_computes_nothing_and_says_what_is_missing(spec, tmp_path, mon
 
 
 def test_the_estimate_is_the_time_of_the_gradients_times_their_number(monkeypatch):
-    monkeypatch.setattr(sweep_cost, "_least_seconds", lambda work: [work(), 8e-3][1])
+    monkeypatch.setattr(sweep_cost, "least_seconds", lambda work: [work(), 8e-3][1])
 
     def estimate(*runs):
         return sweep_cost.estimate(chunks([complete_run(run, 0) for run in runs])).seconds
