@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,12 +23,23 @@ __all__ = ["chebyshev_stages", "chebyshev_step", "longest_chebyshev_step", "spec
 _DEFECT = 1 / 15  # what a step of many stages misses, in units of h³ times the third derivative
 
 
-@cache
-def _chebyshev_coefficients(s: int) -> Tensor:
-    """Weights ``(s, 4)`` of ``(f_0, f_{j-1}, D_{j-1}, D_{j-2})`` in ``D_j``, ``j = 1 ... s``.
+class _Method(NamedTuple):
+    """The method of `s` stages, of which stage `j` moves from the origin by ``b[j - 1] * E_j``."""
 
-    ``D_j`` is stage `j` less the state where the step starts; ``f`` are its slopes, times the step.
-    Sommeijer, Shampine and Verwer (1998), with their damping 2/13.
+    weights: Tensor  # (s + 1, 5): of the rows in E_1 ... E_s, and in `Step.missed`
+    b: list[float]
+    missed: float  # what it misses, over `Step.missed`
+
+
+@cache
+def _method(s: int) -> _Method:
+    r"""Weights of the rows ``(E_{j-1} or E_{j-2}, expected, f_0, f_{j-1}, the other of the two)``.
+
+    .. math:: E_1 = w_1 f_0, \qquad E_j = 2 w_0 E_{j-1} - E_{j-2}
+        + \frac{2 w_1}{b_{j-1}} \left(f_{j-1} - (1 - b_{j-1} T_{j-1}(w_0)) f_0\right)
+
+    for slopes `f` times the step (Sommeijer, Shampine and Verwer, with their damping 2/13); what is
+    expected is added to each slope.
     """
     w0 = 1 + 2 / (13 * s**2)
     T, dT, ddT = [1.0, w0], [0.0, 1.0], [0.0, 0.0]
@@ -37,36 +49,55 @@ def _chebyshev_coefficients(s: int) -> Tensor:
         ddT.append(4 * dT[j - 1] + 2 * w0 * ddT[j - 1] - ddT[j - 2])
     w1 = dT[s] / ddT[s]
     b = [ddT[j] / dT[j] ** 2 for j in range(2, s + 1)]
-    b = [b[0], b[0], *b]
-    weights = [(b[1] * w1, 0.0, 0.0, 0.0)]
-    for j in range(2, s + 1):
-        of_slope = 2 * w1 * b[j] / b[j - 1]
-        of_first = -of_slope * (1 - b[j - 1] * T[j - 1])
-        weights.append((of_first, of_slope, 2 * w0 * b[j] / b[j - 1], -b[j] / b[j - 2]))
-    return torch.tensor(weights, dtype=torch.float64)
-
-
-@cache
-def _missed(s: int) -> float:
-    """What a step of `s` stages misses, over `_DEFECT` times ``h³`` times the third derivative.
-
-    The two terms of order 3, ``f'f'f`` and ``f''(f, f)``, are missed in nearly the same share
-    (2 % apart with four stages, less with more, 8 % with three). It is their mean.
-    """
-    before = last = (0.0, 0.0, 0.0, 0.0)  # stage's coefficients of f, f'f, f'f'f and f''(f, f)
-    for of_first, of_slope, newer, older in _chebyshev_coefficients(s).tolist():
-        of_f = of_first + of_slope, of_slope * last[0], of_slope * last[1], of_slope * last[0] ** 2
-        now = tuple(a + newer * b + older * c for a, b, c in zip(of_f, last, before, strict=True))
+    b.insert(0, b[0])
+    weights = torch.zeros((s + 1, 5), dtype=torch.float64)
+    weights[0, 1:3] = w1
+    # Of f, f'f, f'f'f and f''(f, f) in the last stage, over its b_j, and in the one before.
+    before, last = (0.0,) * 4, (w1, 0.0, 0.0, 0.0)
+    for j in range(1, s):
+        of_slope = 2 * w1 / b[j - 1]
+        of_first = -of_slope * (1 - b[j - 1] * T[j])
+        in_all = of_first + of_slope
+        weights[j, 1:4] = torch.tensor([in_all, of_first, of_slope], dtype=weights.dtype)
+        weights[j, _row(j)] = 2 * w0
+        at = [b[j - 1] * share for share in last]
+        slope = in_all, of_slope * at[0], of_slope * at[1], of_slope * at[0] ** 2
+        now = tuple(x + 2 * w0 * y - z for x, y, z in zip(slope, last, before, strict=True))
         before, last = last, now
-    return (1 / 6 - last[2] / 2 - last[3] / 4) / _DEFECT
+    # What the step misses, over `_DEFECT` times h³ times the third derivative. The two terms of
+    # order 3 are missed in nearly the same share (2 % apart with four stages, less with more, 8 %
+    # with three). It is their mean.
+    missed = (1 / 6 - b[-1] * (last[2] / 2 + last[3] / 4)) / _DEFECT
+    # The trapezoidal rule's defect from start to end is h³/12 times the third derivative: 0.8 of it
+    # is `_DEFECT`. The end's own error, what the step misses less what was expected, adds to it.
+    share = 1 / (1 + 0.8 * missed)
+    weights[s, 1:4] = share * torch.tensor([0.8, 0.4, 0.4], dtype=weights.dtype)
+    weights[s, _row(s)] = -0.8 * share * b[-1]
+    weights[:, 1] *= missed
+    return _Method(weights, b, missed)
+
+
+@lru_cache(maxsize=100)
+def _tables(stages: tuple[int, ...]) -> tuple[Tensor, list[_Method]]:
+    """The weights of several methods, of the last row below the stages of the longest."""
+    methods = [_method(s) for s in stages]
+    table = torch.zeros((len(stages), stages[0] + 1, 5), dtype=torch.float64)
+    for of_one, s, method in zip(table, stages, methods, strict=True):
+        of_one[:s], of_one[-1] = method.weights[:s], method.weights[s]
+    return table, methods
+
+
+def _row(stage: int) -> int:
+    """The row of a stage: the first and the last in turn."""
+    return 0 if stage % 2 == 1 else 4
 
 
 MAX_STAGES = 250  # beyond it a run at rest would make ever longer steps of ever more stages
 
 
-def longest_chebyshev_step(curvature: float) -> float:
-    """The step that is stable at this largest curvature with as many stages as are allowed."""
-    return (MAX_STAGES**2 - 1) / (1.54 * max(curvature, 1e-300))
+def longest_chebyshev_step(curvature: float, stages: int = MAX_STAGES) -> float:
+    """The longest step that is stable at this largest curvature with so many stages."""
+    return (stages**2 - 1) / (1.54 * max(curvature, 1e-300))
 
 
 def chebyshev_stages(h: float, curvature: float) -> int:
@@ -76,12 +107,12 @@ def chebyshev_stages(h: float, curvature: float) -> int:
 
 def chebyshev_step(
     batch: Factorizations,
-    states: Tensor,
-    gradients: Tensor,
+    states: Sequence[Tensor],
+    gradients: Sequence[Tensor],
     h: Tensor,
     stages: Sequence[int],
     workspace: Tensor,
-    expected: Tensor,
+    expected: Sequence[Tensor],
 ) -> Step:
     """Runge–Kutta–Chebyshev step with an error estimate, each with its own stages.
 
@@ -92,57 +123,59 @@ def chebyshev_step(
     ----------
     batch : Factorizations
         In the order of decreasing `stages`: the batch narrows as the shorter steps are complete.
-    states, gradients : Tensor, shape (B, P)
+    states, gradients : sequence of B Tensor, shape (P,)
     h : Tensor, shape (B,)
     stages : sequence of int
         Numbers of stages `s`, at least 2, decreasing.
     workspace : Tensor, shape (>= B, >= 5, P)
         Scratch memory, overwritten.
-    expected : Tensor, shape (B, P)
-        What the step would miss, for instance ``(h / h_before)³`` times `Step.missed` of the step
-        before; zero if nothing is known.
+    expected : sequence of B Tensor, shape (P,)
+        `Step.missed` as foreseen, for instance ``(h / h_before)³`` times that of the step before;
+        zero if nothing is known.
 
     References
     ----------
     B. P. Sommeijer, L. F. Shampine, J. G. Verwer, *RKC: an explicit solver for parabolic PDEs*,
     J. Comput. Appl. Math. 88 (1998).
     """
-    slots = workspace[: len(states), :5]
-    slots[:, 0], slots[:, 1:4], slots[:, 4] = gradients, 0.0, expected
-    origin = states.to(slots)
-    # Slots 2 and 3 hold the last two stages' distances from the origin, and change places at every
-    # stage. As distances they keep what a coarser gradient rounds off in proportion to the step.
-    weights = torch.zeros((len(states), stages[0], 5), dtype=h.dtype)
-    for b, s in enumerate(stages):
-        weights[b, :s, :4] = _chebyshev_coefficients(s)
-    weights[..., 4] = weights[..., 0] + weights[..., 1]
-    weights[..., :2] *= -h.cpu()[:, None, None]
-    weights[:, 1::2] = weights[:, 1::2, [0, 1, 3, 2, 4]]
-    weights = weights.to(slots)
-    part, n = batch, len(batch)
-    point, made = torch.empty_like(origin), torch.empty_like(slots[:, :1])
-    for j in range(stages[0]):
-        newer, older = (2, 3) if j % 2 == 0 else (3, 2)
-        while stages[n - 1] <= j:
-            n -= 1
-        if n < len(part):
-            part, point, made = batch.take(range(n)), point[:n], made[:n]
-        if j > 0:
-            torch.add(origin[:n], slots[:n, newer], out=point)
-            part.gradient(point, out=slots[:n, 1])
-        torch.bmm(weights[:n, j : j + 1], slots[:n], out=made)
-        slots[:n, older] = made.squeeze(1)
-    moved = torch.stack([slots[b, 2 if s % 2 == 0 else 3] for b, s in enumerate(stages)])
-    ends = states + moved
-    # In full precision: over a long step, a rounding of this gradient would pass for an error.
-    at_end = torch.empty_like(ends)
-    losses = batch.gradient(ends, out=at_end)
-    # The trapezoidal rule's defect from start to end is h³/12 times the third derivative: 0.8 of it
-    # is `_DEFECT`. The end's own error, what the step misses less what was expected, adds to it.
-    missed = h.new_tensor([_missed(s) for s in stages])[:, None]
-    missing = torch.add(gradients, at_end).mul_(-0.4 * h[:, None])
-    missing.sub_(moved, alpha=0.8).add_(expected, alpha=0.8).mul_(missed / (1 + 0.8 * missed))
-    errors = missing - expected
+    # The first and the last row hold the two newest stages, as distances from the origin: so what a
+    # coarser gradient rounds off stays in proportion to the step. Between them stand what is
+    # expected and the slopes at the origin and at a stage. A stage is one product with four
+    # neighbouring rows, less the fifth, whose place it takes.
+    rows = workspace[: len(states), :5]
+    origin = rows.new_empty(rows[:, 0].shape)
+    for i in range(len(states)):  # row by row: gathered first, they would be copied twice
+        rows[i, 1], rows[i, 2], origin[i] = expected[i], gradients[i], states[i]
+    table, methods = _tables(tuple(stages))
+    of_rows = [[[1.0, 1.0, -size, -size, 1.0]] for size in h.tolist()]
+    weights = (table * torch.tensor(of_rows, dtype=table.dtype)).to(rows)
+    torch.bmm(weights[:, :1, 1:3], rows[:, 1:3], out=rows[:, :1])
+    point, n = torch.empty_like(origin), 0
+    for j in range(1, stages[0]):
+        if n == 0 or stages[n - 1] <= j:
+            n = sum(s > j for s in stages)
+            part = batch.take(range(n))
+            factors, slopes = part.factors(point[:n]), part.factors(rows[:n, 3])
+        scales = [method.b[j - 1] for method in methods[:n]]
+        _shift(origin[:n], rows[:n, _row(j)], scales, out=point[:n])
+        part.gradient_at(factors, out=slopes)
+        made = rows[:n, _row(j + 1), None]  # the stage before the last makes room for the next
+        four = slice(1, 5) if _row(j + 1) == 0 else slice(0, 4)
+        if j == 1:  # the row holds no stage yet
+            torch.bmm(weights[:n, 1:2, four], rows[:n, four], out=made)
+        else:
+            torch.baddbmm(made, weights[:n, j : j + 1, four], rows[:n, four], beta=-1, out=made)
+    if len(set(stages)) == 1:
+        moved = rows[:, _row(stages[0])] * methods[0].b[-1]
+    else:
+        moved = torch.stack([rows[i, _row(s)] * methods[i].b[-1] for i, s in enumerate(stages)])
+    ends = moved.to(states[0].dtype, copy=True)
+    for end, state in zip(ends, states, strict=True):
+        end.add_(state)
+    at_end = rows[:, 3]
+    losses = batch.gradient(point.copy_(ends), out=at_end)
+    missed = torch.bmm(weights[:, -1:], rows).squeeze(1)
+    sizes = torch.linalg.vector_norm(torch.sub(missed, rows[:, 1], out=point), dim=-1).tolist()
 
     def interpolate(b: int, theta: float) -> Tensor:
         # Cubic Hermite polynomial: its error is of fourth order in h.
@@ -157,29 +190,36 @@ def chebyshev_step(
         ends,
         at_end,
         losses.tolist(),
-        torch.linalg.vector_norm(errors, dim=-1).tolist(),
+        [one.missed * size for one, size in zip(methods, sizes, strict=True)],
         torch.linalg.vector_norm(moved, dim=-1).tolist(),
         interpolate,
+        lambda b: missed[b],
         list(stages),
-        missed=missing,
     )
+
+
+def _shift(origin: Tensor, moved: Tensor, scales: list[float], out: Tensor) -> None:
+    """Write ``origin + scales * moved`` into `out`."""
+    if len(set(scales)) == 1:
+        torch.add(origin, moved, alpha=scales[0], out=out)
+    else:
+        torch.addcmul(origin, moved, origin.new_tensor(scales)[:, None], out=out)
 
 
 def spectral_radius(
     batch: Factorizations,
     state: Tensor,
-    gradient: Tensor,
     direction: Tensor,
     accuracy: float = 0.02,
     max_iterations: int = 20,
 ) -> tuple[float, Tensor, int]:
-    r"""Largest curvature of :math:`\varphi` at one state, by power iteration.
+    r"""Largest curvature of :math:`\varphi` at one state, by power iteration in its precision.
 
     Parameters
     ----------
     batch : Factorizations
         Of one factorization.
-    state, gradient, direction : Tensor, shape (1, P)
+    state, direction : Tensor, shape (1, P)
         `direction` is where the iteration starts.
     accuracy : float
         Relative change between iterations at which it stops.
@@ -193,7 +233,8 @@ def spectral_radius(
     # Far enough apart that rounding does not decide, near enough that curvature does not change.
     share = 1e-6 if state.dtype == torch.float64 else 3e-4
     distance = share * torch.linalg.vector_norm(state)
-    estimate, taken, at = 0.0, 0, torch.empty_like(state)
+    estimate, taken, at, gradient = 0.0, 1, torch.empty_like(state), torch.empty_like(state)
+    batch.gradient(state, out=gradient)
     least = torch.finfo(state.dtype).tiny
     for _ in range(max_iterations):
         taken += 1

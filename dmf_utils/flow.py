@@ -61,9 +61,9 @@ def gradient_flow(
     hidden : int, optional
         Hidden size, default ``min(d, d')``.
     tolerance : float
-        Local error of a step relative to the norm of all factors together; the stabilized method,
-        whose error is of a lower order, is held to half of it. What is smaller than that is not
-        controlled: a mode that waits below it, while larger ones are at rest, is
+        Local error of a step relative to the norm of all factors together; the last steps of
+        Dormand–Prince, which no later one dampens, are held to 0.3 of it. What is smaller than that
+        is not controlled: a mode that waits below it, while larger ones are at rest, is
         learned too late, and so is a loss reached that is small only below it.
     method : {"automatic", "dormand-prince"}
         The second never leaves Dormand–Prince, for reference solutions and comparisons.

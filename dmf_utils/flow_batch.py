@@ -24,9 +24,9 @@ from dmf_utils.trajectory import Record, Recorder, Status, Trajectory
 
 __all__ = ["Aim", "FlowBatch", "Method"]
 
-Method = Literal["automatic", "dormand-prince"]
+_SHARE_OF_LAST_STEPS = 0.3  # of the tolerance: what they miss, no later step dampens
 
-_SHARE_OF_CHEBYSHEV = 0.5  # its error estimate is of its own low order, not of a lower one
+Method = Literal["automatic", "dormand-prince"]
 
 
 @dataclass(frozen=True)
@@ -105,20 +105,20 @@ class FlowBatch:
         begin = time.perf_counter()
         steps = [min(self.runs[b].step, self.aim.end_time - self.runs[b].time) for b in group]
         h = self.states.new_tensor(steps)
-        at = slice(group[0], group[0] + 1) if len(group) == 1 else group  # a slice copies nothing
-        origin = self._taken(group), self.states[at], self.gradients[at], h
+        states, gradients = [self.states[b] for b in group], [self.gradients[b] for b in group]
+        origin = self._taken(group), states, gradients, h
         if stages is None:
-            tolerance, step = self.aim.tolerance, dormand_prince_step(*origin, workspace)
+            step = dormand_prince_step(*origin, workspace)
         else:
-            tolerance = _SHARE_OF_CHEBYSHEV * self.aim.tolerance
-            expected = torch.zeros_like(origin[1])
-            for i, b in enumerate(group):
-                foreseen = self.runs[b].expected(steps[i])
-                if foreseen is not None:
-                    expected[i] = foreseen
+            expected = [self.runs[b].expected(size) for b, size in zip(group, steps, strict=True)]
             step = chebyshev_step(*origin, stages, workspace, expected)
         sizes = torch.linalg.vector_norm(step.states, dim=1)
-        errors = torch.tensor(step.errors, dtype=torch.float64) / (tolerance * sizes.cpu())
+        tolerances = [
+            self.aim.tolerance * (_SHARE_OF_LAST_STEPS if stages is None and is_last else 1.0)
+            for is_last in (self.aim.is_reached(0.01 * loss) for loss in step.losses)
+        ]
+        errors = torch.tensor(step.errors, dtype=torch.float64) / sizes.cpu()
+        errors /= torch.tensor(tolerances, dtype=torch.float64)
         moves = torch.tensor(step.moves, dtype=torch.float64) / sizes.cpu()
         for i, (b, error, move) in enumerate(
             zip(group, errors.tolist(), moves.tolist(), strict=True)
@@ -142,10 +142,7 @@ class FlowBatch:
         """Whether the step is so long that what single precision rounds off passes for an error."""
         run = self.runs[b]
         noise = torch.finfo(self.aim.gradient_dtype).eps * run.step * run.curvature
-        return (
-            self.workspace.dtype != self.states.dtype
-            and noise > 0.5 * _SHARE_OF_CHEBYSHEV * self.aim.tolerance
-        )
+        return self.workspace.dtype != self.states.dtype and noise > self.aim.tolerance
 
     def _stages(self, b: int) -> int:
         """Stages of the Chebyshev step of run `b`; its curvature is estimated anew when old."""
@@ -153,16 +150,21 @@ class FlowBatch:
         if run.curvature is None or run.curvature_age >= 20:
             seen, run.direction, n = spectral_radius(
                 self._taken([b]),
-                self.states[b : b + 1],
-                self.gradients[b : b + 1],
-                run.direction,
+                self.states[b : b + 1].to(self.workspace),
+                run.direction.view(1, -1).to(self.workspace),
                 max_iterations=20 if run.curvature is None else 4,
             )
             run.curvature, run.curvature_age = 1.1 * seen, 0  # seen from below
             run.n_gradients += n
         run.step = min(run.step, longest_chebyshev_step(run.curvature))
         run.seconds += time.perf_counter() - begin
-        return chebyshev_stages(min(run.step, self.aim.end_time - run.time), run.curvature)
+        h = min(run.step, self.aim.end_time - run.time)
+        stages = chebyshev_stages(h, run.curvature)
+        if stages > 2:
+            shorter = longest_chebyshev_step(run.curvature, stages - 1)
+            if shorter / (stages - 1) > h / stages:  # goes farther for a gradient
+                run.step, stages = shorter, stages - 1
+        return stages
 
     def _settle(self, b: int, step: Step, i: int, h: float, error: float, move: float) -> None:
         """Accept or reject the step that run `b` tried."""
@@ -197,20 +199,19 @@ class FlowBatch:
             return self._finish(b, Status.reached, state)
         if run.n_steps >= self.aim.max_steps:
             return self._finish(b, Status.step_limit, state)
-        self.states[b], self.gradients[b] = state, step.gradients[i]
         # Rounding alone moves by more the more stages there are; and as these steps are the longer
         # ones, fewer of them show that nothing else moves.
         is_still = move < 1e-13 * max(1.0, 0.1 * step.evaluations[i])
         run.still_steps = run.still_steps + (5 if run.is_stiff else 1) if is_still else 0
-        if run.still_steps >= 50:
-            return self._stand_still(b)
-        run.missed, run.last_step = None if step.missed is None else step.missed[i], h
         run.step = h
         run.next_step(error, accepted=True)
         seen = None if step.curvatures is None else step.curvatures[i]
         if self.aim.method == "automatic":
             run.choose_method(h, seen, step.states[i] if seen is None else step.directions[i])
-        return None
+        if run.is_stiff:
+            run.remember(step.missed(i), h)
+        self.states[b], self.gradients[b] = state, step.gradients[i]
+        return self._stand_still(b) if run.still_steps >= 50 else None
 
     def _locate(self, b: int, at: Callable[[float], Tensor], end_loss: float) -> float:
         """The fraction of the step at which the loss is the asked one."""

@@ -20,9 +20,9 @@ from dmf_utils.problems import Problem
 __all__ = ["Factorizations", "Step", "dormand_prince_step"]
 
 # The coefficients of Dormand and Prince (1980), and Shampine's interpolant, as scipy keeps them.
-_TABLE = torch.zeros((7, 6), dtype=torch.float64)  # of the stages, then of the end
-_TABLE[:6, :5], _TABLE[6] = torch.from_numpy(RK45.A), torch.from_numpy(RK45.B)
-_ERROR_WEIGHTS = torch.from_numpy(RK45.E)
+_TABLE = torch.zeros((8, 7), dtype=torch.float64)  # of the stages, of the end, of its error
+_TABLE[:6, :5], _TABLE[6, :6] = torch.from_numpy(RK45.A), torch.from_numpy(RK45.B)
+_TABLE[7] = torch.from_numpy(RK45.E)
 _INTERPOLANT = torch.from_numpy(RK45.P)
 
 
@@ -81,11 +81,14 @@ class Factorizations:
 
         In the precision of `states`, which is that of the problem or of `gradient_problem`.
         """
-        factors = self.factors(states)
+        return self.gradient_at(self.factors(states), self.factors(out))
+
+    def gradient_at(self, factors: Sequence[Tensor], out: Sequence[Tensor]) -> Tensor:
+        """The same for factors instead of states."""
         prefixes = prefix_products(factors)
-        problem = self.problem if states.dtype == torch.float64 else self.gradient_problem
+        problem = self.problem if prefixes[0].dtype == torch.float64 else self.gradient_problem
         loss, gradient = problem.loss_and_gradient(prefixes[-1])
-        sweep_back(factors, prefixes, gradient, self.factors(out))
+        sweep_back(factors, prefixes, gradient, out)
         return loss
 
     def loss(self, states: Tensor) -> Tensor:
@@ -111,8 +114,9 @@ class Step:
         in which each was seen in `directions`, shape (B, P).
     evaluations : list of int
         Gradients that each factorization took part in.
-    missed : Tensor, shape (B, P), or None
-        What each step would have missed by itself, as estimated at its end (Chebyshev only).
+    missed : callable
+        ``missed(b)`` is 1/15 of ``h³`` times the third derivative of the state ``(P,)``, as
+        estimated at the end: what one Chebyshev step of many stages misses of it.
     """
 
     states: Tensor
@@ -121,21 +125,25 @@ class Step:
     errors: list[float]
     moves: list[float]
     interpolate: Callable[[int, float], Tensor]
+    missed: Callable[[int], Tensor]
     evaluations: list[int]
     curvatures: list[float] | None = None
     directions: Tensor | None = None
-    missed: Tensor | None = None
 
 
 def dormand_prince_step(
-    batch: Factorizations, states: Tensor, gradients: Tensor, h: Tensor, workspace: Tensor
+    batch: Factorizations,
+    states: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    h: Tensor,
+    workspace: Tensor,
 ) -> Step:
     """Six gradients; order 5, with an error estimate of order 4.
 
     Parameters
     ----------
     batch : Factorizations
-    states, gradients : Tensor, shape (B, P)
+    states, gradients : sequence of B Tensor, shape (P,)
         Where the step starts.
     h : Tensor, shape (B,)
         Step sizes.
@@ -143,24 +151,29 @@ def dormand_prince_step(
         Scratch memory, overwritten; the interpolant reads it, so use that before the next step.
     """
     stages = workspace[: len(states), :7]
-    stages[:, 0] = gradients
-    origin = states.to(stages)
+    origin = stages.new_empty(stages[:, 0].shape)
+    for i in range(len(states)):
+        stages[i, 0], origin[i] = gradients[i], states[i]
     weights = (-h[:, None, None] * _TABLE.to(h)).to(stages)
+    point, last = torch.empty_like(origin), torch.empty_like(origin)
+    factors = batch.factors(last)
     for i in range(1, 6):
-        point = torch.baddbmm(origin.unsqueeze(1), weights[:, i : i + 1, :i], stages[:, :i])
-        batch.gradient(point.squeeze(1), out=stages[:, i])
-    last = point.squeeze(1)
+        torch.baddbmm(
+            origin.unsqueeze(1), weights[:, i : i + 1, :i], stages[:, :i], out=last.unsqueeze(1)
+        )
+        batch.gradient_at(factors, out=batch.factors(stages[:, i]))
     # Added to the state itself, so that what a coarser gradient rounds off stays in proportion to
     # the step, not to the state.
-    moved = torch.bmm(weights[:, 6:, :6], stages[:, :6]).squeeze(1)
-    ends = states + moved
-    point = ends.to(stages)
-    losses = batch.gradient(point, out=stages[:, 6])
-    errors = h * torch.linalg.vector_norm(_ERROR_WEIGHTS.to(stages) @ stages, dim=-1)
+    moved = torch.bmm(weights[:, 6:7, :6], stages[:, :6]).squeeze(1)
+    ends = moved.to(states[0].dtype, copy=True)
+    for end, state in zip(ends, states, strict=True):
+        end.add_(state)
+    losses = batch.gradient(point.copy_(ends), out=stages[:, 6])
+    errors = torch.bmm(weights[:, 7:], stages).squeeze(1)
     # The last two stages stand at the same time: the difference of their gradients over their
     # distance estimates the curvature that limits the step (Hairer and Wanner, section IV.2).
     directions = stages[:, 6] - stages[:, 5]
-    apart = torch.linalg.vector_norm(point - last, dim=-1)
+    apart = torch.linalg.vector_norm(last.sub_(point), dim=-1)
     least = torch.finfo(apart.dtype).tiny
     curvatures = torch.linalg.vector_norm(directions, dim=-1) / apart.clamp_min(least)
 
@@ -168,13 +181,18 @@ def dormand_prince_step(
         powers = torch.tensor([theta ** (k + 1) for k in range(4)], dtype=h.dtype, device=h.device)
         return states[b] - h[b] * ((_INTERPOLANT.to(h) @ powers).to(stages) @ stages[b])
 
+    def missed(b: int) -> Tensor:
+        # The trapezoidal rule's defect is h³/12 times the third derivative.
+        return -0.8 * (moved[b] + 0.5 * h[b] * (stages[b, 0] + stages[b, 6]))
+
     return Step(
         ends,
         stages[:, 6],
         losses.tolist(),
-        errors.tolist(),
+        torch.linalg.vector_norm(errors, dim=-1).tolist(),
         torch.linalg.vector_norm(moved, dim=-1).tolist(),
         interpolate,
+        missed,
         [6] * len(states),
         curvatures.tolist(),
         directions,

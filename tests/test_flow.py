@@ -60,7 +60,8 @@ def test_flow_follows_the_known_solution(known):
         exact = known.product_at(t)
         assert distance(run.measured["W"][k], exact) < 2e-8
         expected = float(known.problem.loss(exact))
-        assert float(run.losses[k]) == pytest.approx(expected, rel=1e-6, abs=1e-14)
+        # At time 6 some losses are 1e-8: the tolerance is then 1e-5 of what is still missing.
+        assert float(run.losses[k]) == pytest.approx(expected, rel=5e-5, abs=1e-14)
     assert distance(run.product, known.product_at(6.0)) < 2e-8
 
 
@@ -201,12 +202,24 @@ def test_steps_are_accepted_where_their_error_is_tolerated():
         with count_steps() as steps:
             gradient_flow(FullObservation(target), start=start, until_loss=1e-6)
         tried = steps["tried"]
-        for (origin, end, error, method), (following, *_) in pairwise(tried):
-            tolerance = {"d": 3e-5, "c": 0.5 * 3e-5}[method]
+        for (origin, end, error, loss, method), (following, *_) in pairwise(tried):
+            is_last = method == "d" and loss <= 1e-4
+            tolerance = 0.3 * 3e-5 if is_last else 3e-5
             tolerated = error <= tolerance * float(end.norm())
             assert torch.equal(following, end if tolerated else origin)
             rejected += not tolerated
     assert rejected > 2
+
+
+def test_steps_shrink_ahead_of_a_mode_that_grows():
+    # A mode that grows as it is learned wants shorter and shorter steps. A controller that only
+    # looks at the last error is surprised at every second one of them.
+    with count_steps() as steps:
+        gradient_flow(completion(), 3, gaussian(1e-3, 0), 0.1, method="dormand-prince")
+    tried = steps["tried"]
+    rejected = sum(error > 3e-5 * float(end.norm()) for _, end, error, *_ in tried)
+    assert len(tried) > 25
+    assert rejected <= 0.15 * len(tried)
 
 
 def test_curvature_is_estimated_anew_while_it_changes():
@@ -234,8 +247,10 @@ class count_steps:
             self.steps["order"].append(letter)
             made = original(batch, states, *arguments, **options)
             if letter != "s":
-                seen = states[0].clone(), made.states[0].clone(), made.errors[0], letter
-                self.steps["tried"].append(seen)
+                end = made.states[0].clone()
+                self.steps["tried"].append(
+                    (states[0].clone(), end, made.errors[0], made.losses[0], letter)
+                )
             return made
 
         return call
@@ -665,7 +680,7 @@ def test_most_gradients_are_in_the_precision_asked_for():
     assert sum(a == torch.float32 for a, _ in single) > 0.5 * coarse.n_gradients
     assert all(a == torch.float64 for a, _ in seen)
     # What single precision rounds off must not pass for an error of the step.
-    assert coarse.n_gradients < 1.1 * fine.n_gradients
+    assert coarse.n_gradients < 1.15 * fine.n_gradients
     assert distance(coarse.product, fine.product) < 1e-5
 
 

@@ -171,7 +171,8 @@ def test_a_scheduler_that_comes_back_gets_what_is_not_finished(
     def lose_and_restore():
         wait_for(lambda: len(list(tmp_path.glob("*.parquet"))) >= 2)
         machines.kill_scheduler()
-        time.sleep(1.5)  # the workers end their chunk, and then themselves
+        for worker in machines.workers:  # they end their chunk, and then themselves
+            worker.wait(timeout=60)
         stored.extend(path.name for path in tmp_path.glob("*.parquet"))
         (machines.folder / "log").rename(machines.folder / "before")
         machines.start(workers=2)
