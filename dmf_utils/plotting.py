@@ -59,6 +59,7 @@ _DEPTHS = {
 }
 TRUTH = Mark("#222222", "", (0, (4, 2)))
 MINIMUM = Mark("#7A4FA3", "", "-")
+MOST_STEPS = 300  # of a run of `explore`: with more, its panel would seem to hang
 
 _STYLE = {
     "figure.dpi": 150,
@@ -288,7 +289,7 @@ def explore(n: int = 40, rank: int = 2, seed: int = 0) -> VBox:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # the line of text says it
             found = completion_run(
-                depth.value, start.value, observed.value, n=n, rank=rank, seed=seed, max_steps=300
+                depth.value, start.value, observed.value, n=n, rank=rank, seed=seed, max_steps=MOST_STEPS
             )
         figure = exploration(found)
         content = io.BytesIO()
@@ -299,7 +300,7 @@ def explore(n: int = 40, rank: int = 2, seed: int = 0) -> VBox:
         numbers.value = (
             f"error {found.error:.2e}, effective rank {found.effective_rank:.2f} (ground truth: "
             f"rank {rank}), {found.run.n_gradients} gradients"
-            + ("" if is_fitted else "; not yet fitted, given up after 300 steps")
+            + ("" if is_fitted else f"; not yet fitted, given up after {MOST_STEPS} steps")
         )
 
     for slider in (depth, start, observed):

@@ -114,14 +114,12 @@ def test_the_panel_follows_its_sliders() -> None:
     assert plt.get_fignums() == []
 
 
-def test_the_panel_says_when_a_run_was_given_up() -> None:
+def test_the_panel_says_when_a_run_was_given_up(monkeypatch) -> None:
+    monkeypatch.setattr(plotting, "MOST_STEPS", 20)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        panel = plotting.explore(n=40, rank=2, seed=2)
-        depth, start, observed, numbers, _ = panel.children
-        observed.value = observed.min
-        depth.value, start.value = 4, 1e-4
-    assert "given up after 300 steps" in numbers.value
+        numbers = plotting.explore(**SMALL).children[3]
+    assert "not yet fitted, given up after 20 steps" in numbers.value
 
 
 def test_the_panel_allows_no_more_observations_than_entries() -> None:
