@@ -288,8 +288,9 @@ def explore(n: int = 40, rank: int = 2, seed: int = 0) -> VBox:
     def show(change: object = None) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # the line of text says it
+            limits = {"seed": seed, "max_steps": MOST_STEPS}
             found = completion_run(
-                depth.value, start.value, observed.value, n=n, rank=rank, seed=seed, max_steps=MOST_STEPS
+                depth.value, start.value, observed.value, n=n, rank=rank, **limits
             )
         figure = exploration(found)
         content = io.BytesIO()
