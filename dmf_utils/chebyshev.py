@@ -16,17 +16,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dmf_utils.steppers import Factorizations, Step
+from dmf_utils.steppers import ORIGIN, POINT, Factorizations, Step, Workspace
 
 __all__ = ["chebyshev_stages", "chebyshev_step", "longest_chebyshev_step", "spectral_radius"]
 
+_UPPER, _LOWER = slice(0, 4), slice(1, 5)  # four of the five rows
 _DEFECT = 1 / 15  # what a step of many stages misses, in units of h³ times the third derivative
 
 
 class _Method(NamedTuple):
     """The method of `s` stages, of which stage `j` moves from the origin by ``b[j - 1] * E_j``."""
 
-    weights: Tensor  # (s + 1, 5): of the rows in E_1 ... E_s, and in `Step.missed`
+    weights: Tensor  # (s + 1, 6): of five rows in E_1 ... E_s and in `Step.missed`; b_1 ... b_s
     b: list[float]
     missed: float  # what it misses, over `Step.missed`
 
@@ -50,7 +51,8 @@ def _method(s: int) -> _Method:
     w1 = dT[s] / ddT[s]
     b = [ddT[j] / dT[j] ** 2 for j in range(2, s + 1)]
     b.insert(0, b[0])
-    weights = torch.zeros((s + 1, 5), dtype=torch.float64)
+    weights = torch.zeros((s + 1, 6), dtype=torch.float64)
+    weights[:s, 5] = torch.tensor(b, dtype=weights.dtype)
     weights[0, 1:3] = w1
     # Of f, f'f, f'f'f and f''(f, f) in the last stage, over its b_j, and in the one before.
     before, last = (0.0,) * 4, (w1, 0.0, 0.0, 0.0)
@@ -81,7 +83,7 @@ def _method(s: int) -> _Method:
 def _tables(stages: tuple[int, ...]) -> tuple[Tensor, list[_Method]]:
     """The weights of several methods, of the last row below the stages of the longest."""
     methods = [_method(s) for s in stages]
-    table = torch.zeros((len(stages), stages[0] + 1, 5), dtype=torch.float64)
+    table = torch.zeros((len(stages), stages[0] + 1, 6), dtype=torch.float64)
     for of_one, s, method in zip(table, stages, methods, strict=True):
         of_one[:s], of_one[-1] = method.weights[:s], method.weights[s]
     return table, methods
@@ -109,9 +111,9 @@ def chebyshev_step(
     batch: Factorizations,
     states: Sequence[Tensor],
     gradients: Sequence[Tensor],
-    h: Tensor,
+    h: Sequence[float],
     stages: Sequence[int],
-    workspace: Tensor,
+    workspace: Workspace,
     expected: Sequence[Tensor],
 ) -> Step:
     """Runge–Kutta–Chebyshev step with an error estimate, each with its own stages.
@@ -124,11 +126,11 @@ def chebyshev_step(
     batch : Factorizations
         In the order of decreasing `stages`: the batch narrows as the shorter steps are complete.
     states, gradients : sequence of B Tensor, shape (P,)
-    h : Tensor, shape (B,)
+    h : sequence of B float
     stages : sequence of int
         Numbers of stages `s`, at least 2, decreasing.
-    workspace : Tensor, shape (>= B, >= 5, P)
-        Scratch memory, overwritten.
+    workspace : Workspace
+        Overwritten.
     expected : sequence of B Tensor, shape (P,)
         `Step.missed` as foreseen, for instance ``(h / h_before)³`` times that of the step before;
         zero if nothing is known.
@@ -138,44 +140,53 @@ def chebyshev_step(
     B. P. Sommeijer, L. F. Shampine, J. G. Verwer, *RKC: an explicit solver for parabolic PDEs*,
     J. Comput. Appl. Math. 88 (1998).
     """
-    # The first and the last row hold the two newest stages, as distances from the origin: so what a
-    # coarser gradient rounds off stays in proportion to the step. Between them stand what is
-    # expected and the slopes at the origin and at a stage. A stage is one product with four
+    # The first and the last of five rows hold the two newest stages, as distances from the origin:
+    # so what a coarser gradient rounds off stays in proportion to the step. Between them stand what
+    # is expected and the slopes at the origin and at a stage. A stage is one product with four
     # neighbouring rows, less the fifth, whose place it takes.
-    rows = workspace[: len(states), :5]
-    origin = rows.new_empty(rows[:, 0].shape)
-    for i in range(len(states)):  # row by row: gathered first, they would be copied twice
-        rows[i, 1], rows[i, 2], origin[i] = expected[i], gradients[i], states[i]
+    count = len(states)
+    memory, row, factors = workspace.of_first(count)
+    for i in range(count):  # row by row: gathered first, they would be copied twice
+        row[1][i], row[2][i], row[ORIGIN][i] = expected[i], gradients[i], states[i]
     table, methods = _tables(tuple(stages))
-    of_rows = [[[1.0, 1.0, -size, -size, 1.0]] for size in h.tolist()]
-    weights = (table * torch.tensor(of_rows, dtype=table.dtype)).to(rows)
-    torch.bmm(weights[:, :1, 1:3], rows[:, 1:3], out=rows[:, :1])
-    point, n = torch.empty_like(origin), 0
+    of_rows = [[[1.0, 1.0, -size, -size, 1.0, 1.0]] for size in h]
+    weights = (table * torch.tensor(of_rows, dtype=table.dtype)).to(memory)
+    to_last, to_first = (weights[:, :, None, four].unbind(1) for four in (_UPPER, _LOWER))
+    scales = weights[:, :, 5:].unbind(1)
+    torch.bmm(weights[:, :1, 1:3], memory[:, 1:3], out=memory[:, :1])
+    part, n = batch, count
+    upper, lower = memory[:, _UPPER], memory[:, _LOWER]
     for j in range(1, stages[0]):
-        if n == 0 or stages[n - 1] <= j:
+        if stages[n - 1] <= j:
             n = sum(s > j for s in stages)
             part = batch.take(range(n))
-            factors, slopes = part.factors(point[:n]), part.factors(rows[:n, 3])
-        scales = [method.b[j - 1] for method in methods[:n]]
-        _shift(origin[:n], rows[:n, _row(j)], scales, out=point[:n])
-        part.gradient_at(factors, out=slopes)
-        made = rows[:n, _row(j + 1), None]  # the stage before the last makes room for the next
-        four = slice(1, 5) if _row(j + 1) == 0 else slice(0, 4)
-        if j == 1:  # the row holds no stage yet
-            torch.bmm(weights[:n, 1:2, four], rows[:n, four], out=made)
+            _, row, factors = workspace.of_first(n)
+            upper, lower = memory[:n, _UPPER], memory[:n, _LOWER]
+        newest = row[_row(j)]
+        if len(set(stages[:n])) == 1:
+            torch.add(row[ORIGIN], newest, alpha=methods[0].b[j - 1], out=row[POINT])
         else:
-            torch.baddbmm(made, weights[:n, j : j + 1, four], rows[:n, four], beta=-1, out=made)
-    if len(set(stages)) == 1:
-        moved = rows[:, _row(stages[0])] * methods[0].b[-1]
-    else:
-        moved = torch.stack([rows[i, _row(s)] * methods[i].b[-1] for i, s in enumerate(stages)])
-    ends = moved.to(states[0].dtype, copy=True)
-    for end, state in zip(ends, states, strict=True):
-        end.add_(state)
-    at_end = rows[:, 3]
-    losses = batch.gradient(point.copy_(ends), out=at_end)
-    missed = torch.bmm(weights[:, -1:], rows).squeeze(1)
-    sizes = torch.linalg.vector_norm(torch.sub(missed, rows[:, 1], out=point), dim=-1).tolist()
+            torch.addcmul(row[ORIGIN], newest, scales[j - 1][:n], out=row[POINT])
+        part.slope_at(factors[POINT], out=factors[3])
+        made = row[_row(j + 1)].unsqueeze(1)  # the stage before the last makes room for the next
+        of_stage, four = (to_first[j], lower) if _row(j + 1) == 0 else (to_last[j], upper)
+        of_stage = of_stage[:n]
+        if j == 1:  # the row holds no stage yet
+            torch.bmm(of_stage, four, out=made)
+        else:
+            torch.baddbmm(made, of_stage, four, beta=-1, out=made)
+    _, row, factors = workspace.of_first(count)
+    at_end, point = row[3], row[POINT]
+    ends, moves = [], []
+    for i, (s, method) in enumerate(zip(stages, methods, strict=True)):
+        newest = row[_row(s)][i]
+        ends.append(torch.add(states[i], newest, alpha=method.b[-1]))
+        moves.append(method.b[-1] * torch.linalg.vector_norm(newest))
+        point[i] = ends[i]
+    losses = batch.gradient_at(factors[POINT], out=factors[3])
+    sizes = torch.linalg.vector_norm(point, dim=-1).tolist()
+    missed = torch.bmm(weights[:, -1:, :5], memory[:, :5]).squeeze(1)
+    errors = torch.linalg.vector_norm(torch.sub(missed, row[1], out=point), dim=-1).tolist()
 
     def interpolate(b: int, theta: float) -> Tensor:
         # Cubic Hermite polynomial: its error is of fourth order in h.
@@ -190,25 +201,19 @@ def chebyshev_step(
         ends,
         at_end,
         losses.tolist(),
-        [one.missed * size for one, size in zip(methods, sizes, strict=True)],
-        torch.linalg.vector_norm(moved, dim=-1).tolist(),
+        sizes,
+        [one.missed * size for one, size in zip(methods, errors, strict=True)],
+        [float(move) for move in moves],
         interpolate,
         lambda b: missed[b],
         list(stages),
     )
 
 
-def _shift(origin: Tensor, moved: Tensor, scales: list[float], out: Tensor) -> None:
-    """Write ``origin + scales * moved`` into `out`."""
-    if len(set(scales)) == 1:
-        torch.add(origin, moved, alpha=scales[0], out=out)
-    else:
-        torch.addcmul(origin, moved, origin.new_tensor(scales)[:, None], out=out)
-
-
 def spectral_radius(
     batch: Factorizations,
     state: Tensor,
+    gradient: Tensor,
     direction: Tensor,
     accuracy: float = 0.02,
     max_iterations: int = 20,
@@ -219,8 +224,8 @@ def spectral_radius(
     ----------
     batch : Factorizations
         Of one factorization.
-    state, direction : Tensor, shape (1, P)
-        `direction` is where the iteration starts.
+    state, gradient, direction : Tensor, shape (1, P)
+        The gradient there, and where the iteration starts.
     accuracy : float
         Relative change between iterations at which it stops.
     max_iterations : int
@@ -233,8 +238,7 @@ def spectral_radius(
     # Far enough apart that rounding does not decide, near enough that curvature does not change.
     share = 1e-6 if state.dtype == torch.float64 else 3e-4
     distance = share * torch.linalg.vector_norm(state)
-    estimate, taken, at, gradient = 0.0, 1, torch.empty_like(state), torch.empty_like(state)
-    batch.gradient(state, out=gradient)
+    estimate, taken, at = 0.0, 0, torch.empty_like(state)
     least = torch.finfo(state.dtype).tiny
     for _ in range(max_iterations):
         taken += 1

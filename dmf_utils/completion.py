@@ -190,9 +190,13 @@ class MatrixCompletion(SquaredLoss):
 
     def loss_and_gradient(self, W: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and gradient at once, for the engine: no check of the shape."""
-        gradient = torch.addcmul(self.data, W, self._weights)
+        gradient = self.unchecked_gradient(W)
         size = torch.linalg.vector_norm(gradient, dim=(-2, -1))
         return self._loss_factor * size.square(), gradient
+
+    def unchecked_gradient(self, W: Tensor) -> Tensor:
+        """Gradient alone, for the engine: no check of the shape."""
+        return torch.addcmul(self.data, W, self._weights)
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> MatrixCompletion:
         """This problem on another device, in another precision, for the engine."""

@@ -15,6 +15,7 @@ from dmf_utils.flow_batch import Aim, FlowBatch, Method
 from dmf_utils.problems import Problem
 from dmf_utils.progress import progress_bar
 from dmf_utils.runs import check_positive, few_threads, prepare
+from dmf_utils.squared_loss import SquaredLoss
 from dmf_utils.steppers import Factorizations
 from dmf_utils.trajectory import Record, Trajectory, warn_unless_reached
 
@@ -29,7 +30,7 @@ def gradient_flow(
     *,
     until_time: float | None = None,
     hidden: int | None = None,
-    tolerance: float = 3e-5,
+    tolerance: float = 2.5e-5,
     method: Method = "automatic",
     record: Record | None = None,
     max_steps: int = 100_000,
@@ -61,8 +62,9 @@ def gradient_flow(
     hidden : int, optional
         Hidden size, default ``min(d, d')``.
     tolerance : float
-        Local error of a step relative to the norm of all factors together; the last steps of
-        Dormand–Prince, which no later one dampens, are held to 0.3 of it. What is smaller than that
+        Local error of a step relative to the norm of all factors together. The last steps of
+        Dormand–Prince, which no later one dampens, are held to 0.3 of it; a step of the stabilized
+        method is accepted up to 1.5 times, and the next one is shorter. What is smaller than that
         is not controlled: a mode that waits below it, while larger ones are at rest, is
         learned too late, and so is a loss reached that is small only below it.
     method : {"automatic", "dormand-prince"}
@@ -112,8 +114,12 @@ def gradient_flow(
     batch = _with_gradients_in(precision, batch, device, dtype, tolerance)
     record = Record() if record is None else record
     aim = Aim(until_loss, until_time, tolerance, method, max_steps, precision)
-    with few_threads(max(max(shape) for shape in batch.shapes)):
-        together = FlowBatch(batch, states, aim, record)
+    # Without the books that autograd keeps, calls are cheaper. A user's own problem may need them.
+    with (
+        few_threads(max(max(shape) for shape in batch.shapes)),
+        torch.inference_mode(isinstance(batch.problem, SquaredLoss)),
+    ):
+        together = FlowBatch(batch, states.clone(), aim, record)
         first_loss = max(run.first_loss for run in together.runs)
         _check_resolved(until_loss, first_loss, is_coarse=precision != dtype)
         with progress_bar("gradient flow", total=1000, show=progress) as bar:

@@ -19,12 +19,13 @@ from dmf_utils.chebyshev import (
 )
 from dmf_utils.factorization import product_matrix
 from dmf_utils.flow_run import Run
-from dmf_utils.steppers import Factorizations, Step, dormand_prince_step
+from dmf_utils.steppers import Factorizations, Step, Workspace, dormand_prince_step
 from dmf_utils.trajectory import Record, Recorder, Status, Trajectory
 
 __all__ = ["Aim", "FlowBatch", "Method"]
 
 _SHARE_OF_LAST_STEPS = 0.3  # of the tolerance: what they miss, no later step dampens
+_STILL_ACCEPTED = 1.5  # times the tolerance, of a Chebyshev step: to try again costs more
 
 Method = Literal["automatic", "dormand-prince"]
 
@@ -52,13 +53,15 @@ class FlowBatch:
     """All runs, their states, and the steps they make together."""
 
     def __init__(self, batch: Factorizations, states: Tensor, aim: Aim, record: Record) -> None:
-        self.batch, self.states, self.aim = batch, states, aim
-        self.gradients = torch.empty_like(states)
-        losses = batch.gradient(states, out=self.gradients).tolist()
-        room = len(batch), 7, states.shape[1]
-        self.workspace = torch.zeros(room, dtype=aim.gradient_dtype, device=states.device)
+        self.batch, self.aim = batch, aim
+        gradients = torch.empty_like(states)
+        losses = batch.gradient(states, out=gradients).tolist()
+        # Each in a memory of its own: an accepted step replaces its run's state.
+        self.states = list(states.clone().unbind())
+        self.gradients = list(gradients.to(aim.gradient_dtype).unbind())
+        self.workspace = self._workspace(aim.gradient_dtype)
         sizes = torch.linalg.vector_norm(states, dim=1)
-        slopes = torch.linalg.vector_norm(self.gradients, dim=1)
+        slopes = torch.linalg.vector_norm(gradients, dim=1)
         # At depth 1 the zero matrix is a start like any other: some small length is taken for it.
         lengths = 0.01 * torch.where(sizes > 0, sizes, 1e-4)
         first_steps = torch.where(slopes > 0, lengths / slopes, math.inf).tolist()
@@ -66,7 +69,7 @@ class FlowBatch:
             Run(loss, first, Recorder(record))
             for loss, first in zip(losses, first_steps, strict=True)
         ]
-        self.fine_workspace: Tensor | None = None
+        self.fine_workspace: Workspace | None = None
         self.taken: dict[tuple[int, ...], Factorizations] = {}
         self.done: dict[int, Trajectory] = {}
         for b, run in enumerate(self.runs):
@@ -95,36 +98,30 @@ class FlowBatch:
             self._step(coarse, [stages[b] for b in coarse], self.workspace)
         if fine:
             if self.fine_workspace is None:
-                self.fine_workspace = self.states.new_zeros(
-                    (len(self.runs), 5, *self.states[0].shape)
-                )
+                self.fine_workspace = self._workspace(self.states[0].dtype)
             self._step(fine, [stages[b] for b in fine], self.fine_workspace)
 
-    def _step(self, group: list[int], stages: list[int] | None, workspace: Tensor) -> None:
+    def _workspace(self, dtype: torch.dtype) -> Workspace:
+        room = len(self.states), 9, *self.states[0].shape
+        return Workspace(self.batch, self.states[0].new_zeros(room, dtype=dtype))
+
+    def _step(self, group: list[int], stages: list[int] | None, workspace: Workspace) -> None:
         """One step of the runs in `group`, by Chebyshev's method if `stages` are given."""
         begin = time.perf_counter()
-        steps = [min(self.runs[b].step, self.aim.end_time - self.runs[b].time) for b in group]
-        h = self.states.new_tensor(steps)
+        h = [min(self.runs[b].step, self.aim.end_time - self.runs[b].time) for b in group]
         states, gradients = [self.states[b] for b in group], [self.gradients[b] for b in group]
         origin = self._taken(group), states, gradients, h
         if stages is None:
             step = dormand_prince_step(*origin, workspace)
         else:
-            expected = [self.runs[b].expected(size) for b, size in zip(group, steps, strict=True)]
+            expected = [self.runs[b].expected(size) for b, size in zip(group, h, strict=True)]
             step = chebyshev_step(*origin, stages, workspace, expected)
-        sizes = torch.linalg.vector_norm(step.states, dim=1)
-        tolerances = [
-            self.aim.tolerance * (_SHARE_OF_LAST_STEPS if stages is None and is_last else 1.0)
-            for is_last in (self.aim.is_reached(0.01 * loss) for loss in step.losses)
-        ]
-        errors = torch.tensor(step.errors, dtype=torch.float64) / sizes.cpu()
-        errors /= torch.tensor(tolerances, dtype=torch.float64)
-        moves = torch.tensor(step.moves, dtype=torch.float64) / sizes.cpu()
-        for i, (b, error, move) in enumerate(
-            zip(group, errors.tolist(), moves.tolist(), strict=True)
-        ):
+        for i, b in enumerate(group):
             self.runs[b].n_gradients += step.evaluations[i]
-            self._settle(b, step, i, steps[i], error, move)
+            size = max(step.sizes[i], 1e-300)
+            is_last = stages is None and self.aim.is_reached(0.01 * step.losses[i])
+            tolerated = self.aim.tolerance * size * (_SHARE_OF_LAST_STEPS if is_last else 1.0)
+            self._settle(b, step, i, h[i], step.errors[i] / tolerated, step.moves[i] / size)
         share = (time.perf_counter() - begin) / len(group)
         for b in group:
             self.runs[b].seconds += share
@@ -142,7 +139,7 @@ class FlowBatch:
         """Whether the step is so long that what single precision rounds off passes for an error."""
         run = self.runs[b]
         noise = torch.finfo(self.aim.gradient_dtype).eps * run.step * run.curvature
-        return self.workspace.dtype != self.states.dtype and noise > self.aim.tolerance
+        return self.aim.gradient_dtype != self.states[b].dtype and noise > self.aim.tolerance
 
     def _stages(self, b: int) -> int:
         """Stages of the Chebyshev step of run `b`; its curvature is estimated anew when old."""
@@ -150,8 +147,9 @@ class FlowBatch:
         if run.curvature is None or run.curvature_age >= 20:
             seen, run.direction, n = spectral_radius(
                 self._taken([b]),
-                self.states[b : b + 1].to(self.workspace),
-                run.direction.view(1, -1).to(self.workspace),
+                self.states[b][None].to(self.aim.gradient_dtype),
+                self.gradients[b][None],
+                run.direction.view(1, -1).to(self.aim.gradient_dtype),
                 max_iterations=20 if run.curvature is None else 4,
             )
             run.curvature, run.curvature_age = 1.1 * seen, 0  # seen from below
@@ -169,7 +167,7 @@ class FlowBatch:
     def _settle(self, b: int, step: Step, i: int, h: float, error: float, move: float) -> None:
         """Accept or reject the step that run `b` tried."""
         run, loss = self.runs[b], step.losses[i]
-        if not (math.isfinite(loss) and error <= 1):
+        if not (math.isfinite(loss) and error <= (_STILL_ACCEPTED if run.is_stiff else 1)):
             was_finite = math.isfinite(loss) and math.isfinite(error)
             run.step = h
             run.next_step(error if was_finite else math.inf, accepted=False)
@@ -179,8 +177,8 @@ class FlowBatch:
                 self._finish(b, status, self.states[b])
             return
         theta = 1.0
-        if self.aim.is_reached(loss) and step.gradients.dtype != step.states.dtype:
-            loss = float(self._taken([b]).loss(step.states[i : i + 1]))
+        if self.aim.is_reached(loss) and step.gradients.dtype != self.states[b].dtype:
+            loss = float(self._taken([b]).loss(step.states[i][None]))
         if self.aim.is_reached(loss):
             theta = self._locate(b, lambda at: step.interpolate(i, at), loss)
         # The last step ends at the asked time itself, however the sum is rounded.
@@ -210,7 +208,8 @@ class FlowBatch:
             run.choose_method(h, seen, step.states[i] if seen is None else step.directions[i])
         if run.is_stiff:
             run.remember(step.missed(i), h)
-        self.states[b], self.gradients[b] = state, step.gradients[i]
+        self.states[b] = state
+        self.gradients[b].copy_(step.gradients[i])
         return self._stand_still(b) if run.still_steps >= 50 else None
 
     def _locate(self, b: int, at: Callable[[float], Tensor], end_loss: float) -> float:
@@ -231,9 +230,14 @@ class FlowBatch:
         return theta
 
     def _record(self, b: int, state: Tensor) -> None:
-        factors = [W[0] for W in self.batch.factors(state[None])]
         loss = float(self._taken([b]).loss(state[None]))
-        self.runs[b].recorder.write(loss, product_matrix(factors), factors)
+        with torch.inference_mode(False):
+            factors = self._factors(state)
+            self.runs[b].recorder.write(loss, product_matrix(factors), factors)
+
+    def _factors(self, state: Tensor) -> list[Tensor]:
+        """Factors of one run, that may be kept, and used with autograd."""
+        return [W[0].clone() for W in self.batch.factors(state[None])]
 
     def _stand_still(self, b: int) -> None:
         """End a run that cannot move: it is at every later time where it is now."""
@@ -247,17 +251,18 @@ class FlowBatch:
 
     def _finish(self, b: int, status: Status, state: Tensor) -> None:
         run = self.runs[b]
-        factors = [W[0].clone() for W in self.batch.factors(state[None])]
-        self.done[b] = run.recorder.finish(
-            product=product_matrix(factors),
-            factors=factors,
-            loss=run.loss,
-            time=run.time,
-            status=status,
-            n_gradients=run.n_gradients,
-            n_steps=run.n_steps,
-            seconds=run.seconds,
-        )
+        with torch.inference_mode(False):
+            factors = self._factors(state)
+            self.done[b] = run.recorder.finish(
+                product=product_matrix(factors),
+                factors=factors,
+                loss=run.loss,
+                time=run.time,
+                status=status,
+                n_gradients=run.n_gradients,
+                n_steps=run.n_steps,
+                seconds=run.seconds,
+            )
 
     def fraction_done(self) -> float:
         """A rough share of the way, for the progress bar."""

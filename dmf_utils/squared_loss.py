@@ -94,6 +94,10 @@ class SquaredLoss:
     def loss_and_gradient(self, W: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
 
+    def unchecked_gradient(self, W: Tensor) -> Tensor:
+        """Gradient alone, for the engine; overridden where that is cheaper."""
+        return self.loss_and_gradient(W)[1]
+
     def error(self, W: Tensor) -> Tensor:
         r"""Mean squared error over all entries, :math:`\|W - W^*\|_F^2 / (d d')`.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from scipy.integrate import RK45
@@ -16,8 +17,9 @@ from torch import Tensor
 
 from dmf_utils.factorization import prefix_products, product_matrix, sweep_back
 from dmf_utils.problems import Problem
+from dmf_utils.squared_loss import SquaredLoss
 
-__all__ = ["Factorizations", "Step", "dormand_prince_step"]
+__all__ = ["ORIGIN", "POINT", "Factorizations", "Rows", "Step", "Workspace", "dormand_prince_step"]
 
 # The coefficients of Dormand and Prince (1980), and Shampine's interpolant, as scipy keeps them.
 _TABLE = torch.zeros((8, 7), dtype=torch.float64)  # of the stages, of the end, of its error
@@ -86,14 +88,68 @@ class Factorizations:
     def gradient_at(self, factors: Sequence[Tensor], out: Sequence[Tensor]) -> Tensor:
         """The same for factors instead of states."""
         prefixes = prefix_products(factors)
-        problem = self.problem if prefixes[0].dtype == torch.float64 else self.gradient_problem
-        loss, gradient = problem.loss_and_gradient(prefixes[-1])
+        loss, gradient = self._problem_for(prefixes[-1]).loss_and_gradient(prefixes[-1])
         sweep_back(factors, prefixes, gradient, out)
         return loss
+
+    def slope_at(self, factors: Sequence[Tensor], out: Sequence[Tensor]) -> None:
+        """The gradient only, which a stage within a step needs."""
+        prefixes = prefix_products(factors)
+        problem = self._problem_for(prefixes[-1])
+        if isinstance(problem, SquaredLoss):
+            gradient = problem.unchecked_gradient(prefixes[-1])
+        else:
+            gradient = problem.loss_and_gradient(prefixes[-1])[1]
+        sweep_back(factors, prefixes, gradient, out)
+
+    def _problem_for(self, W: Tensor) -> Problem:
+        return self.problem if W.dtype == torch.float64 else self.gradient_problem
 
     def loss(self, states: Tensor) -> Tensor:
         """Losses ``(B,)``."""
         return self.problem.loss_and_gradient(product_matrix(self.factors(states)))[0]
+
+
+ORIGIN, POINT = 7, 8  # rows where a step begins, and where it takes a gradient
+
+
+class Rows(NamedTuple):
+    """Rows of scratch memory of `n` factorizations: nine of the size of a state for each.
+
+    Attributes
+    ----------
+    memory : Tensor, shape (n, 9, P)
+    row : tuple of Tensor, shape (n, P)
+    factors : list of list of Tensor
+        Of every row, its factors.
+    """
+
+    memory: Tensor
+    row: tuple[Tensor, ...]
+    factors: list[list[Tensor]]
+
+
+class Workspace:
+    """Scratch memory of the steps of a batch. Its views are kept: a step uses many, many times.
+
+    Parameters
+    ----------
+    batch : Factorizations
+    memory : Tensor, shape (B, 9, P)
+        In the precision in which gradients are computed.
+    """
+
+    def __init__(self, batch: Factorizations, memory: Tensor) -> None:
+        self.batch, self.memory = batch, memory
+        self._of_first: dict[int, Rows] = {}
+
+    def of_first(self, n: int) -> Rows:
+        """The rows of the first `n`."""
+        if n not in self._of_first:
+            memory = self.memory[:n]
+            rows = memory.unbind(1)
+            self._of_first[n] = Rows(memory, rows, [self.batch.factors(row) for row in rows])
+        return self._of_first[n]
 
 
 @dataclass
@@ -102,10 +158,12 @@ class Step:
 
     Attributes
     ----------
-    states, gradients : Tensor, shape (B, P)
+    states : list of Tensor, shape (P,)
         At the end of the step.
-    losses, errors, moves : list of float
-        Loss at the end, and the norms of the estimated local error and of the step itself.
+    gradients : Tensor, shape (B, P)
+        There; scratch memory, to be used before the next step.
+    losses, sizes, errors, moves : list of float
+        Loss at the end, and the norms of the state, of the estimated local error and of the step.
     interpolate : callable
         ``interpolate(b, theta)`` is the state ``(P,)`` of factorization `b` at the fraction
         `theta` of the step.
@@ -119,9 +177,10 @@ class Step:
         estimated at the end: what one Chebyshev step of many stages misses of it.
     """
 
-    states: Tensor
+    states: list[Tensor]
     gradients: Tensor
     losses: list[float]
+    sizes: list[float]
     errors: list[float]
     moves: list[float]
     interpolate: Callable[[int, float], Tensor]
@@ -135,8 +194,8 @@ def dormand_prince_step(
     batch: Factorizations,
     states: Sequence[Tensor],
     gradients: Sequence[Tensor],
-    h: Tensor,
-    workspace: Tensor,
+    h: Sequence[float],
+    workspace: Workspace,
 ) -> Step:
     """Six gradients; order 5, with an error estimate of order 4.
 
@@ -145,41 +204,41 @@ def dormand_prince_step(
     batch : Factorizations
     states, gradients : sequence of B Tensor, shape (P,)
         Where the step starts.
-    h : Tensor, shape (B,)
+    h : sequence of B float
         Step sizes.
-    workspace : Tensor, shape (>= B, >= 7, P)
-        Scratch memory, overwritten; the interpolant reads it, so use that before the next step.
+    workspace : Workspace
+        Overwritten; the interpolant reads it, so use that before the next step.
     """
-    stages = workspace[: len(states), :7]
-    origin = stages.new_empty(stages[:, 0].shape)
+    memory, row, factors = workspace.of_first(len(states))
+    stages, origin, last = memory[:, :7], row[ORIGIN], row[POINT]
     for i in range(len(states)):
-        stages[i, 0], origin[i] = gradients[i], states[i]
-    weights = (-h[:, None, None] * _TABLE.to(h)).to(stages)
-    point, last = torch.empty_like(origin), torch.empty_like(origin)
-    factors = batch.factors(last)
+        row[0][i], origin[i] = gradients[i], states[i]
+    sizes = torch.tensor(h, dtype=_TABLE.dtype)[:, None, None]
+    weights = (-sizes * _TABLE).to(stages)
     for i in range(1, 6):
         torch.baddbmm(
             origin.unsqueeze(1), weights[:, i : i + 1, :i], stages[:, :i], out=last.unsqueeze(1)
         )
-        batch.gradient_at(factors, out=batch.factors(stages[:, i]))
+        batch.slope_at(factors[POINT], out=factors[i])
     # Added to the state itself, so that what a coarser gradient rounds off stays in proportion to
     # the step, not to the state.
     moved = torch.bmm(weights[:, 6:7, :6], stages[:, :6]).squeeze(1)
-    ends = moved.to(states[0].dtype, copy=True)
-    for end, state in zip(ends, states, strict=True):
-        end.add_(state)
-    losses = batch.gradient(point.copy_(ends), out=stages[:, 6])
+    ends = [state.add(step) for state, step in zip(states, moved, strict=True)]
+    point = origin  # which is needed no more
+    for at, end in zip(point, ends, strict=True):
+        at.copy_(end)
+    losses = batch.gradient_at(factors[ORIGIN], out=factors[6])
     errors = torch.bmm(weights[:, 7:], stages).squeeze(1)
     # The last two stages stand at the same time: the difference of their gradients over their
     # distance estimates the curvature that limits the step (Hairer and Wanner, section IV.2).
-    directions = stages[:, 6] - stages[:, 5]
+    directions = row[6] - row[5]
     apart = torch.linalg.vector_norm(last.sub_(point), dim=-1)
     least = torch.finfo(apart.dtype).tiny
     curvatures = torch.linalg.vector_norm(directions, dim=-1) / apart.clamp_min(least)
 
     def interpolate(b: int, theta: float) -> Tensor:
-        powers = torch.tensor([theta ** (k + 1) for k in range(4)], dtype=h.dtype, device=h.device)
-        return states[b] - h[b] * ((_INTERPOLANT.to(h) @ powers).to(stages) @ stages[b])
+        powers = torch.tensor([theta ** (k + 1) for k in range(4)], dtype=_INTERPOLANT.dtype)
+        return states[b] - h[b] * ((_INTERPOLANT @ powers).to(stages) @ stages[b])
 
     def missed(b: int) -> Tensor:
         # The trapezoidal rule's defect is h³/12 times the third derivative.
@@ -187,8 +246,9 @@ def dormand_prince_step(
 
     return Step(
         ends,
-        stages[:, 6],
+        row[6],
         losses.tolist(),
+        torch.linalg.vector_norm(point, dim=-1).tolist(),
         torch.linalg.vector_norm(errors, dim=-1).tolist(),
         torch.linalg.vector_norm(moved, dim=-1).tolist(),
         interpolate,

@@ -204,8 +204,8 @@ def test_steps_are_accepted_where_their_error_is_tolerated():
         tried = steps["tried"]
         for (origin, end, error, loss, method), (following, *_) in pairwise(tried):
             is_last = method == "d" and loss <= 1e-4
-            tolerance = 0.3 * 3e-5 if is_last else 3e-5
-            tolerated = error <= tolerance * float(end.norm())
+            most = 0.3 if is_last else {"d": 1.0, "c": 1.5}[method]
+            tolerated = error <= most * 2.5e-5 * float(end.norm())
             assert torch.equal(following, end if tolerated else origin)
             rejected += not tolerated
     assert rejected > 2
@@ -217,7 +217,7 @@ def test_steps_shrink_ahead_of_a_mode_that_grows():
     with count_steps() as steps:
         gradient_flow(completion(), 3, gaussian(1e-3, 0), 0.1, method="dormand-prince")
     tried = steps["tried"]
-    rejected = sum(error > 3e-5 * float(end.norm()) for _, end, error, *_ in tried)
+    rejected = sum(error > 2.5e-5 * float(end.norm()) for _, end, error, *_ in tried)
     assert len(tried) > 25
     assert rejected <= 0.15 * len(tried)
 
@@ -665,14 +665,14 @@ def test_most_gradients_are_in_the_precision_asked_for():
     # The paper's size: its late phase is long, with steps whose rounding could pass for an error.
     problem = MatrixCompletion.random((100, 100), 5, 2000, seed=0)
     seen = []
-    original = MatrixCompletion.loss_and_gradient
+    original = MatrixCompletion.unchecked_gradient
 
     def spied(self, W):
         seen.append((W.dtype, self.data.dtype))
         return original(self, W)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MatrixCompletion, "loss_and_gradient", spied)
+        patch.setattr(MatrixCompletion, "unchecked_gradient", spied)
         coarse = gradient_flow(problem, 3, gaussian(1e-2, 0), gradient_dtype=torch.float32)
         single, seen = seen, []
         fine = gradient_flow(problem, 3, gaussian(1e-2, 0))
@@ -774,6 +774,49 @@ def test_starts_are_left_alone():
     assert all(torch.equal(a, b) for a, b in zip(factors, tracked, strict=True))
     assert torch.equal(first.product, gradient_flow(problem, 3, gaussian(0.1, 0), 1e-2).product)
     assert not first.product.requires_grad
+
+
+class ByAutograd:
+    """A problem of a user's, whose gradient autograd finds."""
+
+    def __init__(self, problem):
+        self.problem, self.shape = problem, problem.shape
+
+    def loss_and_gradient(self, W):
+        W = W.detach().requires_grad_()
+        loss = self.problem.loss_and_gradient(W)[0]
+        return loss.detach(), torch.autograd.grad(loss.sum(), W)[0]
+
+
+def test_gradients_of_a_users_problem_may_come_from_autograd():
+    problem = completion(shape=(4, 3), m=8)
+    arguments = {"depth": 3, "start": gaussian(0.1, 0), "until_loss": 1e-3, "tolerance": 1e-8}
+    expected = gradient_flow(problem, **arguments).product
+    found = gradient_flow(ByAutograd(problem), **arguments).product
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    mixed = gradient_flow([problem, ByAutograd(problem)], **arguments)
+    for run in mixed:
+        torch.testing.assert_close(run.product, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_what_comes_out_may_be_used_with_autograd(depth):
+    def slope(W):
+        W = W.clone().requires_grad_()
+        return torch.autograd.grad(W.square().sum(), W)[0]
+
+    record = Record([0.0, 1.0], singular_values=2, measures={"slope": slope}, factors=True)
+    run = gradient_flow(completion(shape=(4, 3), m=8), depth, gaussian(0.1, 0), 1e-3, record=record)
+    assert run.status is Status.reached
+    out = [run.product, *run.factors, *run.recorded_factors[1], run.times, run.losses]
+    out += [run.singular_values, run.measured["slope"]]
+    for found in out:
+        found.grad = None  # at depth 1 the product matrix is the factor
+        found.requires_grad_().square().sum().backward()
+        torch.testing.assert_close(found.grad, 2 * found.detach())
+    torch.testing.assert_close(
+        run.measured["slope"][0], 2 * product_matrix(run.recorded_factors[0])
+    )
 
 
 def test_no_warning_where_all_is_well():
