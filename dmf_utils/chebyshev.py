@@ -168,9 +168,10 @@ def chebyshev_step(
         else:
             torch.addcmul(row[ORIGIN], newest, scales[j - 1][:n], out=row[POINT])
         part.slope_at(factors[POINT], out=factors[3])
-        made = row[_row(j + 1)].unsqueeze(1)  # the stage before the last makes room for the next
-        of_stage, four = (to_first[j], lower) if _row(j + 1) == 0 else (to_last[j], upper)
-        of_stage = of_stage[:n]
+        to = _row(j + 1)
+        made = row[to].unsqueeze(1)  # the stage before the last makes room for the next
+        of_stage = (to_first if to == 0 else to_last)[j][:n]
+        four = lower if to == 0 else upper
         if j == 1:  # the row holds no stage yet
             torch.bmm(of_stage, four, out=made)
         else:
