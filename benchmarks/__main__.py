@@ -20,6 +20,8 @@ def main() -> None:
     torch.set_num_threads(1)  # as in a worker process; the authors' loop is fastest so as well
     speed.one_run()
     speed.whole_grid(with_authors=not short)
+    if not short:
+        speed.grid_deviations()
     sensing.gradients_and_runs()
     sensing.both_figures(whole=not short)
     scaling.peak_fraction()

@@ -154,16 +154,15 @@ def chebyshev_step(
     to_last, to_first = (weights[:, :, None, four].unbind(1) for four in (_UPPER, _LOWER))
     scales = weights[:, :, 5:].unbind(1)
     torch.bmm(weights[:, :1, 1:3], memory[:, 1:3], out=memory[:, :1])
-    part, n = batch, count
-    upper, lower = memory[:, _UPPER], memory[:, _LOWER]
+    n = 0
     for j in range(1, stages[0]):
-        if stages[n - 1] <= j:
+        if n == 0 or stages[n - 1] <= j:
             n = sum(s > j for s in stages)
-            part = batch.take(range(n))
+            part, are_alike = batch.take(range(n)), stages[0] == stages[n - 1]
             _, row, factors = workspace.of_first(n)
             upper, lower = memory[:n, _UPPER], memory[:n, _LOWER]
         newest = row[_row(j)]
-        if len(set(stages[:n])) == 1:
+        if are_alike:
             torch.add(row[ORIGIN], newest, alpha=methods[0].b[j - 1], out=row[POINT])
         else:
             torch.addcmul(row[ORIGIN], newest, scales[j - 1][:n], out=row[POINT])
