@@ -1,4 +1,4 @@
-"""Measure and print; some ten minutes on two cores. ``--short`` measures the small parts only."""
+"""Measure and print; a quarter of an hour on two cores. ``--short``: only the small parts."""
 
 from __future__ import annotations
 
