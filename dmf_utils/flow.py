@@ -15,7 +15,6 @@ from dmf_utils.flow_batch import Aim, FlowBatch, Method
 from dmf_utils.problems import Problem
 from dmf_utils.progress import progress_bar
 from dmf_utils.runs import check_positive, few_threads, prepare
-from dmf_utils.squared_loss import SquaredLoss
 from dmf_utils.steppers import Factorizations
 from dmf_utils.trajectory import Record, Trajectory, warn_unless_reached
 
@@ -117,7 +116,7 @@ def gradient_flow(
     # Without the books that autograd keeps, calls are cheaper. A user's own problem may need them.
     with (
         few_threads(max(max(shape) for shape in batch.shapes)),
-        torch.inference_mode(isinstance(batch.problem, SquaredLoss)),
+        torch.inference_mode(batch.is_own),
     ):
         together = FlowBatch(batch, states.clone(), aim, record)
         first_loss = max(run.first_loss for run in together.runs)

@@ -28,6 +28,7 @@ __all__ = [
     "MatrixCompletion",
     "MatrixSensing",
     "Problem",
+    "is_own",
     "low_rank_matrix",
     "stack",
 ]
@@ -89,6 +90,14 @@ class _Several:
     def take(self, indices: Tensor | slice) -> _Several:
         chosen = torch.arange(len(self.problems))[indices].tolist()
         return _Several([self.problems[i] for i in chosen])
+
+
+def is_own(problem: Problem) -> bool:
+    """Whether this is one of these problems itself, whose gradient is written out.
+
+    Any other, also one derived from these, may leave its gradient to autograd.
+    """
+    return type(problem) in (FullObservation, MatrixCompletion, MatrixSensing)
 
 
 def stack(problems: Sequence[Problem]) -> Problem:

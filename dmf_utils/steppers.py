@@ -16,8 +16,7 @@ from scipy.integrate import RK45
 from torch import Tensor
 
 from dmf_utils.factorization import prefix_products, product_matrix, sweep_back
-from dmf_utils.problems import Problem
-from dmf_utils.squared_loss import SquaredLoss
+from dmf_utils.problems import Problem, is_own
 
 __all__ = ["ORIGIN", "POINT", "Factorizations", "Rows", "Step", "Workspace", "dormand_prince_step"]
 
@@ -50,7 +49,7 @@ class Factorizations:
         count: int,
         gradient_problem: Problem | None = None,
     ) -> None:
-        self.problem, self.count = problem, count
+        self.problem, self.count, self.is_own = problem, count, is_own(problem)
         self.gradient_problem = problem if gradient_problem is None else gradient_problem
         self.shapes = list(shapes)
         self.sizes = [rows * columns for rows, columns in shapes]
@@ -96,7 +95,7 @@ class Factorizations:
         """The gradient only, which a stage within a step needs."""
         prefixes = prefix_products(factors)
         problem = self._problem_for(prefixes[-1])
-        if isinstance(problem, SquaredLoss):
+        if self.is_own:
             gradient = problem.unchecked_gradient(prefixes[-1])
         else:
             gradient = problem.loss_and_gradient(prefixes[-1])[1]

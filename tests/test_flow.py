@@ -799,6 +799,27 @@ def test_gradients_of_a_users_problem_may_come_from_autograd():
         torch.testing.assert_close(run.product, expected, rtol=1e-9, atol=1e-9)
 
 
+class Regularized(MatrixCompletion):
+    """Derived from ours by a user, with a term more, and autograd for it."""
+
+    def loss_and_gradient(self, W):
+        loss, gradient = super().loss_and_gradient(W)
+        with torch.enable_grad():
+            W = W.detach().requires_grad_()
+            term = 0.01 * W.pow(4).sum((-2, -1))
+            of_term = torch.autograd.grad(term.sum(), W)[0]
+        return loss + term.detach(), gradient + of_term
+
+
+def test_a_users_problem_may_be_derived_from_ours():
+    plain = completion(shape=(4, 3), m=8)
+    problem = Regularized(plain.mask, plain.data, reduction="mean")
+    start = gaussian(0.5, 1).factors((4, 3), 2)
+    run = gradient_flow(problem, start=start, until_loss=None, until_time=3.0, tolerance=1e-9)
+    exact = factor_flow(lambda W: problem.loss_and_gradient(W)[1], start, [0.0, 3.0])[-1]
+    torch.testing.assert_close(run.product, product_matrix(exact), rtol=1e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize("depth", [1, 3])
 def test_what_comes_out_may_be_used_with_autograd(depth):
     def slope(W):
