@@ -237,9 +237,9 @@ def spectral_radius(
     """
     # Far enough apart that rounding does not decide, near enough that curvature does not change.
     share = 1e-6 if state.dtype == torch.float64 else 3e-4
-    distance = share * torch.linalg.vector_norm(state)
-    estimate, taken, at = 0.0, 0, torch.empty_like(state)
     least = torch.finfo(state.dtype).tiny
+    distance = share * torch.linalg.vector_norm(state).clamp_min(math.sqrt(least))
+    estimate, taken, at = 0.0, 0, torch.empty_like(state)
     for _ in range(max_iterations):
         taken += 1
         direction = direction / torch.linalg.vector_norm(direction).clamp_min(least)

@@ -118,7 +118,7 @@ def gradient_flow(
         few_threads(max(max(shape) for shape in batch.shapes)),
         torch.inference_mode(batch.is_own),
     ):
-        together = FlowBatch(batch, states.clone(), aim, record)
+        together = FlowBatch(batch, states, aim, record)
         first_loss = max(run.first_loss for run in together.runs)
         _check_resolved(until_loss, first_loss, is_coarse=precision != dtype)
         with progress_bar("gradient flow", total=1000, show=progress) as bar:

@@ -56,8 +56,7 @@ class FlowBatch:
         self.batch, self.aim = batch, aim
         gradients = torch.empty_like(states)
         losses = batch.gradient(states, out=gradients).tolist()
-        # Each in a memory of its own: an accepted step replaces its run's state.
-        self.states = list(states.clone().unbind())
+        self.states = list(states.unbind())  # never written to: a step replaces its run's state
         self.gradients = list(gradients.to(aim.gradient_dtype).unbind())
         self.workspace = self._workspace(aim.gradient_dtype)
         sizes = torch.linalg.vector_norm(states, dim=1)

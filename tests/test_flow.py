@@ -15,6 +15,7 @@ from dmf_utils.factorization import (
     balanced,
     balanced_factors,
     balancedness_gap,
+    factor_shapes,
     gaussian,
     identity,
     product_matrix,
@@ -774,6 +775,19 @@ def test_starts_are_left_alone():
     assert all(torch.equal(a, b) for a, b in zip(factors, tracked, strict=True))
     assert torch.equal(first.product, gradient_flow(problem, 3, gaussian(0.1, 0), 1e-2).product)
     assert not first.product.requires_grad
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("method", ["automatic", "dormand-prince"])
+def test_flow_to_the_zero_matrix_rests_there(depth, method):
+    problem = FullObservation(torch.zeros(3, 2, dtype=torch.float64))
+    start = [torch.ones(shape, dtype=torch.float64) for shape in factor_shapes((3, 2), depth)]
+    run = gradient_flow(problem, start=start, until_loss=None, until_time=1e4, method=method)
+    assert run.status is Status.reached
+    assert run.time == 1e4
+    # At depth 1 by the factor exp(-t): below what double precision can tell from zero.
+    assert run.loss < {1: 1e-300, 2: 1e-9, 3: 1e-6}[depth]
+    assert run.loss == pytest.approx(0.5 * float(run.product.square().sum()), abs=1e-300)
 
 
 class ByAutograd:
