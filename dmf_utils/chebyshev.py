@@ -158,14 +158,10 @@ def chebyshev_step(
     for j in range(1, stages[0]):
         if n == 0 or stages[n - 1] <= j:
             n = sum(s > j for s in stages)
-            part, are_alike = batch.take(range(n)), stages[0] == stages[n - 1]
+            part = batch.take(range(n))
             _, row, factors = workspace.of_first(n)
             upper, lower = memory[:n, _UPPER], memory[:n, _LOWER]
-        newest = row[_row(j)]
-        if are_alike:
-            torch.add(row[ORIGIN], newest, alpha=methods[0].b[j - 1], out=row[POINT])
-        else:
-            torch.addcmul(row[ORIGIN], newest, scales[j - 1][:n], out=row[POINT])
+        torch.addcmul(row[ORIGIN], row[_row(j)], scales[j - 1][:n], out=row[POINT])
         part.slope_at(factors[POINT], out=factors[3])
         to = _row(j + 1)
         made = row[to].unsqueeze(1)  # the stage before the last makes room for the next
