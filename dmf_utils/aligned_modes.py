@@ -78,9 +78,12 @@ def time_to_reach(value: Any, start: float, target: float, depth: int) -> Tensor
         )
     if start == target:  # then inside holds for no value but the target
         raise ValueError("start must differ from target: a start at the target never moves")
-    x, x0 = value.numpy() / target, start / target
-    rate = depth * target ** (2 - 2 / depth)
-    return torch.as_tensor((_antiderivative(x, depth) - _antiderivative(x0, depth)) / rate)
+    # The start goes through the same vector loops as the values: NumPy's loops for single numbers
+    # round differently on some processors, and the start's own time would not be zero.
+    x = np.append(value.numpy().ravel(), start) / target
+    spans = _antiderivative(x, depth)
+    times = np.where(x == x[-1], 0.0, spans - spans[-1]) / (depth * target ** (2 - 2 / depth))
+    return torch.as_tensor(times[:-1]).reshape(value.shape)
 
 
 def aligned_singular_value(times: Any, start: float, target: float, depth: int) -> Tensor:
