@@ -14,7 +14,8 @@ from typing import Any
 import psutil
 
 from dmf_utils import sweep as sweeps
-from dmf_utils.sweep_chunk import compute_chunk, one_thread
+from dmf_utils._support.threads import one_thread
+from dmf_utils.sweep_chunk import compute_chunk
 from dmf_utils.sweep_cost import estimate
 from dmf_utils.sweep_runs import chunks, complete_run, grid
 from dmf_utils.worker_processes import WorkerProcesses

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
-__all__ = ["gram_bytes", "memory_in_bytes", "sensing_bytes"]
-
-
-def memory_in_bytes() -> int:
-    """Memory of this machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+__all__ = ["gram_bytes", "sensing_bytes"]
 
 
 def gram_bytes(count: int) -> int:

@@ -7,7 +7,8 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from dmf_utils._memory import gram_bytes, memory_in_bytes
+from dmf_utils._memory import gram_bytes
+from dmf_utils._support.machine import memory_in_bytes
 from dmf_utils.problems import FullObservation, MatrixCompletion, MatrixSensing
 
 __all__ = ["AffineConstraint", "affine_constraint"]

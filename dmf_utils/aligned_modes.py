@@ -15,7 +15,7 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from dmf_utils import _checks
+from dmf_utils._support import checks
 
 __all__ = [
     "aligned_singular_value",
@@ -69,7 +69,7 @@ def time_to_reach(value: Any, start: float, target: float, depth: int) -> Tensor
     Saxe, McClelland and Ganguli (2014) for depth 2; the form for depth 3 and more is ours.
     """
     depth, start, target = _aligned_arguments(depth, start, target)
-    value = _checks.real_tensor(value, "value")
+    value = checks.real_tensor(value, "value")
     inside = (value - start) * (value - target) <= 0
     if not torch.all(inside & (value != target)):
         raise ValueError(
@@ -125,7 +125,7 @@ def aligned_singular_value(times: Any, start: float, target: float, depth: int) 
     Saxe, McClelland and Ganguli (2014) for depth 2; the form for depth 3 and more is ours.
     """
     depth, start, target = _aligned_arguments(depth, start, target)
-    times = _checks.real_tensor(times, "times")
+    times = checks.real_tensor(times, "times")
     if torch.any(times < 0):
         raise ValueError(f"times must not be negative, got {times.min():g}")
     if depth == 1:
@@ -179,11 +179,11 @@ def incremental_learning_log_start(
     ----------
     Gissin, Shalev-Shwartz and Daniely (2020). Arora, Cohen, Hu and Luo (2019) do not state it.
     """
-    ratio = _checks.number(ratio, "ratio", lambda x: x > 1, "above 1")
-    depth = _checks.whole_number(depth, "depth", 2, "at depth 1 both modes take the same time")
-    target = _checks.positive(target, "target")
-    learned = _checks.number(learned, "learned", lambda x: 0 < x < 1, "between 0 and 1")
-    unlearned = _checks.number(
+    ratio = checks.number(ratio, "ratio", lambda x: x > 1, "above 1")
+    depth = checks.whole_number(depth, "depth", 2, "at depth 1 both modes take the same time")
+    target = checks.positive(target, "target")
+    learned = checks.number(learned, "learned", lambda x: 0 < x < 1, "between 0 and 1")
+    unlearned = checks.number(
         unlearned, "unlearned", lambda x: 0 < x <= learned, "positive and at most learned"
     )
     speed = ratio ** (2 - 2 / depth)  # of the first mode, relative to the second
@@ -202,9 +202,9 @@ def incremental_learning_log_start(
 
 
 def _aligned_arguments(depth: int, start: float, target: float) -> tuple[int, float, float]:
-    depth = _checks.whole_number(depth, "depth", 1)
-    target = _checks.positive(target, "target")
-    start = _checks.number(start, "start") if depth == 1 else _checks.positive(start, "start")
+    depth = checks.whole_number(depth, "depth", 1)
+    target = checks.positive(target, "target")
+    start = checks.number(start, "start") if depth == 1 else checks.positive(start, "start")
     return depth, start, target
 
 

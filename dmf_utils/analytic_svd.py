@@ -18,7 +18,7 @@ from scipy.integrate import solve_ivp
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from dmf_utils import _checks
+from dmf_utils._support import checks
 from dmf_utils.dynamics import outside_spans, value_rates, vector_rates
 
 __all__ = [
@@ -76,12 +76,12 @@ def analytic_svd(W: Any, near: tuple[Any, Any, Any] | None = None) -> AnalyticSV
     ----------
     Arora, Cohen, Hu and Luo (2019), Lemma 1; Bunse-Gerstner, Byers, Mehrmann and Nichols (1991).
     """
-    W = _checks.matrix(W, "W")
+    W = checks.matrix(W, "W")
     U, s, Vt = torch.linalg.svd(W, full_matrices=False)
     V = Vt.T
     if near is None:
         return AnalyticSVD(U, s, V)
-    old_U, old_s, old_V, _ = _checks.decomposition(*near, W)
+    old_U, old_s, old_V, _ = checks.decomposition(*near, W)
     if old_s.shape != s.shape:
         raise ValueError(f"near must hold {s.shape[0]} singular values, got {old_s.shape[0]}")
     in_U, in_V = old_U.T @ U, old_V.T @ V
@@ -136,8 +136,8 @@ def gradient_alignment(U: Any, V: Any, gradient: Any) -> GradientAlignment:
     ----------
     Arora, Cohen, Hu and Luo (2019), Corollary 1.
     """
-    U = _checks.matrix(U, "U")
-    U, _, V, gradient = _checks.decomposition(U, torch.ones(U.shape[1]), V, gradient)
+    U = checks.matrix(U, "U")
+    U, _, V, gradient = checks.decomposition(U, torch.ones(U.shape[1]), V, gradient)
     M = U.T @ gradient @ V
     left, right = outside_spans(U, V, gradient)
     norm = torch.linalg.matrix_norm
@@ -208,11 +208,11 @@ def singular_flow(
     ----------
     Arora, Cohen, Hu and Luo (2019), Theorem 3 and Lemma 2.
     """
-    depth = _checks.whole_number(depth, "depth", 1)
-    times = _checks.increasing(times, "times")
-    tolerance = _checks.positive(tolerance, "tolerance")
-    U, s, V = (_checks.real_tensor(x, f"decomposition[{i}]") for i, x in enumerate(decomposition))
-    U, s, V, _ = _checks.decomposition(U, s, V, torch.zeros(U.shape[0], V.shape[0]))
+    depth = checks.whole_number(depth, "depth", 1)
+    times = checks.increasing(times, "times")
+    tolerance = checks.positive(tolerance, "tolerance")
+    U, s, V = (checks.real_tensor(x, f"decomposition[{i}]") for i, x in enumerate(decomposition))
+    U, s, V, _ = checks.decomposition(U, s, V, torch.zeros(U.shape[0], V.shape[0]))
     sizes = [U.numel(), s.numel(), V.numel()]
 
     def rates(_: float, state: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dmf_utils._source import SOURCE
+from dmf_utils.sweep_source import SOURCE
 
 __all__ = ["chunk_key", "read", "write"]
 

@@ -9,7 +9,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import suppress
 from typing import Any
 
-from dmf_utils._checks import positive
+from dmf_utils._support.checks import positive
 
 __all__ = ["Cluster"]
 

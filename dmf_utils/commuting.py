@@ -17,7 +17,7 @@ import torch
 from scipy.optimize import linprog, minimize, root
 from torch import Tensor
 
-from dmf_utils import _checks
+from dmf_utils._support import checks
 
 __all__ = [
     "CommutingEndPoint",
@@ -44,7 +44,7 @@ def commuting_eigenbasis(measurements: Any) -> tuple[Tensor, Tensor]:
     ValueError
         If the matrices are not square, not symmetric, or do not commute.
     """
-    A = _checks.real_tensor(measurements, "measurements")
+    A = checks.real_tensor(measurements, "measurements")
     if A.ndim != 3 or A.shape[1] != A.shape[2] or 0 in A.shape:
         raise ValueError(f"measurements must have shape (m, d, d), got {tuple(A.shape)}")
     scale = A.abs().max()
@@ -148,9 +148,9 @@ def commuting_end_point(
     Cohen, Hu and Luo (2019) for depth 3 and more. The form at finite alpha is not in the paper.
     """
     Q, eigenvalues = commuting_eigenbasis(measurements)
-    values = _checks.vector(values, "values", eigenvalues.shape[0])
-    alpha = _checks.positive(alpha, "alpha")
-    depth = _checks.whole_number(depth, "depth", 2, "depth 1 does not keep W positive")
+    values = checks.vector(values, "values", eigenvalues.shape[0])
+    alpha = checks.positive(alpha, "alpha")
+    depth = checks.whole_number(depth, "depth", 2, "depth 1 does not keep W positive")
     if alpha ** (depth - 2) < 1e-14:
         raise ValueError(
             f"alpha = {alpha:g} is too small for depth {depth}: float64 cannot tell its "

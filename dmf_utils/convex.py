@@ -11,12 +11,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dmf_utils._checks import positive, whole_number
+from dmf_utils._support.checks import positive, whole_number
+from dmf_utils._support.progress import Progress, progress_bar
+from dmf_utils._support.threads import few_threads
 from dmf_utils.affine import AffineConstraint, affine_constraint
 from dmf_utils.douglas_rachford import douglas_rachford
 from dmf_utils.problems import FullObservation, MatrixCompletion, MatrixSensing
-from dmf_utils.progress import Progress, progress_bar
-from dmf_utils.runs import few_threads
 
 __all__ = ["MinimumNuclearNorm", "min_nuclear_norm"]
 

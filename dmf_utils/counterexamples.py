@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dmf_utils import _checks
+from dmf_utils._support import checks
 
 __all__ = [
     "SchattenCounterexample",
@@ -96,7 +96,7 @@ def rank_two_counterexample(d: int, rotation: Any | None = None) -> SchattenCoun
     ----------
     Arora, Cohen, Hu and Luo (2019), Proposition 1.
     """
-    d = _checks.whole_number(d, "d", 3, "two modes are learned and at least one is left")
+    d = checks.whole_number(d, "d", 3, "two modes are learned and at least one is left")
     diagonals = torch.zeros(2, d, dtype=torch.float64)
     diagonals[0, 2:], diagonals[1, 2:] = 1 / 2, 1 / 4
     diagonals[0, 0] = diagonals[1, 1] = 1
@@ -131,7 +131,7 @@ def full_rank_counterexample(d: int, rotation: Any | None = None) -> SchattenCou
     ----------
     After Proposition 1 of Arora, Cohen, Hu and Luo (2019).
     """
-    d = _checks.whole_number(d, "d", 2)
+    d = checks.whole_number(d, "d", 2)
     return _counterexample(torch.eye(d, dtype=torch.float64), torch.ones(d), rotation)
 
 
@@ -167,7 +167,7 @@ def escape_change(epsilon: float, p: float) -> Tensor:
     Arora, Cohen, Hu and Luo (2019), proof of Proposition 1.
     """
     epsilon = _epsilon(epsilon)
-    p = _checks.positive(p, "p")
+    p = checks.positive(p, "p")
     # Not (1 + epsilon)**p - 1: that would lose the digits that matter.
     changes = [-1.0 if x == -1 else math.expm1(p * math.log1p(x)) for x in (epsilon, -epsilon)]
     return torch.tensor(sum(changes), dtype=torch.float64)
@@ -179,7 +179,7 @@ def _counterexample(
     m, d = diagonals.shape
     Q = torch.eye(d, dtype=torch.float64)
     if rotation is not None:
-        Q = _checks.matrix(rotation, "rotation", (d, d))
+        Q = checks.matrix(rotation, "rotation", (d, d))
         gap = (Q.T @ Q - torch.eye(d, dtype=Q.dtype)).abs().max()
         if gap > 1e-10:
             raise ValueError(
@@ -198,4 +198,4 @@ def _counterexample(
 
 
 def _epsilon(epsilon: float) -> float:
-    return _checks.number(epsilon, "epsilon", lambda x: -1 <= x <= 1, "from -1 to 1")
+    return checks.number(epsilon, "epsilon", lambda x: -1 <= x <= 1, "from -1 to 1")

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from dmf_utils._support.checks import check_positive
+from dmf_utils._support.progress import Progress, progress_bar
+from dmf_utils._support.threads import few_threads
 from dmf_utils.factorization import Start, gaussian, product_matrix
 from dmf_utils.problems import Problem
-from dmf_utils.progress import Progress, progress_bar
-from dmf_utils.runs import check_positive, few_threads, prepare
+from dmf_utils.runs import prepare
 from dmf_utils.steppers import Factorizations
 from dmf_utils.trajectory import Record, Recorder, Status, Trajectory, warn_unless_reached
 

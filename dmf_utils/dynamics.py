@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dmf_utils import _checks
+from dmf_utils._support import checks
 
 __all__ = [
     "conserved_matrices",
@@ -56,7 +56,7 @@ def conserved_matrices(factors: Sequence[Any]) -> list[Tensor]:
     ----------
     Arora, Cohen, Hu and Luo (2019), section 3; Arora, Cohen and Hazan (2018).
     """
-    matrices = _checks.chain(factors)
+    matrices = checks.chain(factors)
     return [following.T @ following - factor @ factor.T for factor, following in pairwise(matrices)]
 
 
@@ -100,10 +100,10 @@ def product_dynamics(
     ----------
     Arora, Cohen, Hu and Luo (2019), product matrix dynamics; Arora, Cohen and Hazan (2018).
     """
-    W = _checks.matrix(W, "W")
-    gradient = _checks.matrix(gradient, "gradient", tuple(W.shape))
-    depth = _checks.whole_number(depth, "depth", 1)
-    _checks.balanced_factors_of(factors, W, depth)
+    W = checks.matrix(W, "W")
+    gradient = checks.matrix(gradient, "gradient", tuple(W.shape))
+    depth = checks.whole_number(depth, "depth", 1)
+    checks.balanced_factors_of(factors, W, depth)
     left, s, right = torch.linalg.svd(W, full_matrices=False)
     right = right.T
     # A rounding error of 1e-16 would become 1e-6 in the power 2/5: it is a zero.
@@ -167,9 +167,9 @@ def singular_value_rates(
     ----------
     Arora, Cohen, Hu and Luo (2019), Theorem 3.
     """
-    U, s, V, gradient = _checks.decomposition(U, s, V, gradient)
-    depth = _checks.whole_number(depth, "depth", 1)
-    _checks.balanced_factors_of(factors, (U * s) @ V.T, depth)
+    U, s, V, gradient = checks.decomposition(U, s, V, gradient)
+    depth = checks.whole_number(depth, "depth", 1)
+    checks.balanced_factors_of(factors, (U * s) @ V.T, depth)
     return value_rates(U, s, V, gradient, depth)
 
 
@@ -224,14 +224,14 @@ def singular_vector_rates(
     ----------
     Arora, Cohen, Hu and Luo (2019), Lemma 2.
     """
-    U, s, V, gradient = _checks.decomposition(U, s, V, gradient)
-    depth = _checks.whole_number(depth, "depth", 1)
+    U, s, V, gradient = checks.decomposition(U, s, V, gradient)
+    depth = checks.whole_number(depth, "depth", 1)
     if s.shape[0] != min(gradient.shape):
         raise ValueError(
             f"s must hold all min(d, d') = {min(gradient.shape)} singular values, "
             f"got {s.shape[0]}: a left-out one also turns the vectors"
         )
-    _checks.balanced_factors_of(factors, (U * s) @ V.T, depth)
+    checks.balanced_factors_of(factors, (U * s) @ V.T, depth)
     return vector_rates(U, s, V, gradient, depth)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dmf_utils import _checks
+from dmf_utils._support import checks
 from dmf_utils.aligned_modes import time_to_reach
 from dmf_utils.factorization import balanced_factors
 from dmf_utils.flow import gradient_flow
@@ -102,15 +102,15 @@ def greedy_low_rank_learning(
     Factorization: Greedy Low-Rank Learning*, ICLR 2021, for symmetric problems; the form with
     singular vectors is its plain analogue.
     """
-    depth = _checks.whole_number(depth, "depth", 2, "at depth 1 no singular value waits")
-    n_phases = _checks.whole_number(n_phases, "n_phases", 1)
+    depth = checks.whole_number(depth, "depth", 2, "at depth 1 no singular value waits")
+    n_phases = checks.whole_number(n_phases, "n_phases", 1)
     if n_phases > min(problem.shape):
         raise ValueError(
             f"n_phases must be at most min(d, d') = {min(problem.shape)}, got {n_phases}"
         )
-    step, still = _checks.positive(step, "step"), _checks.positive(still, "still")
-    tolerance = _checks.positive(tolerance, "tolerance")
-    n_times = _checks.whole_number(n_times, "n_times", 10)
+    step, still = checks.positive(step, "step"), checks.positive(still, "still")
+    tolerance = checks.positive(tolerance, "tolerance")
+    n_times = checks.whole_number(n_times, "n_times", 10)
     if symmetric and problem.shape[0] != problem.shape[1]:
         raise ValueError(f"symmetric needs a square problem, got shape {problem.shape}")
     W = torch.zeros(problem.shape, dtype=torch.float64)
@@ -149,7 +149,7 @@ def distance_to_path(points: Tensor, path: Tensor) -> Tensor:
     ValueError
         If the shapes do not fit.
     """
-    points, path = _checks.real_tensor(points, "points"), _checks.real_tensor(path, "path")
+    points, path = checks.real_tensor(points, "points"), checks.real_tensor(path, "path")
     if points.ndim != 3 or path.ndim != 3 or points.shape[1:] != path.shape[1:] or len(path) < 2:
         raise ValueError(
             "points and path must have shapes (P, d, d') and (T, d, d') with T at least 2, got "
@@ -186,7 +186,7 @@ def thinned_path(path: Tensor, spacing: float) -> Tensor:
     ValueError
         If `path` is no sequence of matrices, or `spacing` is not positive.
     """
-    path, spacing = _checks.real_tensor(path, "path"), _checks.positive(spacing, "spacing")
+    path, spacing = checks.real_tensor(path, "path"), checks.positive(spacing, "spacing")
     if path.ndim != 3 or len(path) == 0:
         raise ValueError(f"path must have shape (T, d, d') with T at least 1, got {path.shape}")
     kept = [0]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dmf_utils._checks import number, whole_number
+from dmf_utils._support.checks import number, whole_number
 from dmf_utils.own_matrix import OwnMatrix
 
 __all__ = ["Split", "split_entries"]

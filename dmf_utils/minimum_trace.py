@@ -16,7 +16,7 @@ import torch
 from scipy.optimize import linprog
 from torch import Tensor
 
-from dmf_utils import _checks
+from dmf_utils._support import checks
 from dmf_utils.commuting import commuting_eigenbasis, independent_rows
 
 __all__ = ["MinimumTraceVertex", "minimum_trace_vertex"]
@@ -44,7 +44,7 @@ class MinimumTraceVertex:
         :math:`N = 2`, the minimum over the zero eigenvalues, and of :math:`\alpha^N` for
         :math:`N \ge 3`. It is infinite when no eigenvalue is zero. Not in the paper.
         """
-        depth = _checks.whole_number(depth, "depth", 2)
+        depth = checks.whole_number(depth, "depth", 2)
         slack = 1 - self.certificate_eigenvalues[self.eigenvalues == 0]
         if slack.numel() == 0:
             return math.inf
@@ -80,7 +80,7 @@ def minimum_trace_vertex(measurements: Any, values: Any) -> MinimumTraceVertex:
     Arora, Cohen, Hu and Luo (2019), Theorems 1 and 2; the exponents are not in the paper.
     """
     Q, eigenvalues = commuting_eigenbasis(measurements)
-    values = _checks.vector(values, "values", eigenvalues.shape[0])
+    values = checks.vector(values, "values", eigenvalues.shape[0])
     rows, targets, back = independent_rows(eigenvalues.numpy(), values.numpy())
     rank, d = rows.shape
     program = linprog(np.ones(d), A_eq=rows, b_eq=targets, bounds=(0, None), method="highs")

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from dmf_utils._checks import whole_number
+from dmf_utils._support.checks import whole_number
+from dmf_utils._support.progress import progress_bar
 from dmf_utils.problems import MatrixCompletion
-from dmf_utils.progress import progress_bar
 
 __all__ = ["MovieLensUnavailable", "movielens"]
 

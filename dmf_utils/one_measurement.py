@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dmf_utils import _checks
+from dmf_utils._support import checks
 
 __all__ = ["one_measurement_asymptote", "one_measurement_relation"]
 
@@ -59,14 +59,14 @@ def one_measurement_relation(
     ----------
     Arora, Cohen, Hu and Luo (2019), discussion of Theorem 3.
     """
-    depth = _checks.whole_number(depth, "depth", 1)
-    other = _checks.real_tensor(other, "other")
-    ratio = _checks.number(ratio, "ratio")
+    depth = checks.whole_number(depth, "depth", 1)
+    other = checks.real_tensor(other, "other")
+    ratio = checks.number(ratio, "ratio")
     if depth == 1:
-        other_start = _checks.number(other_start, "other_start")
-        return _checks.number(start, "start") + ratio * (other - other_start)
-    other_start = _checks.positive(other_start, "other_start")
-    start = _checks.positive(start, "start")
+        other_start = checks.number(other_start, "other_start")
+        return checks.number(start, "start") + ratio * (other - other_start)
+    other_start = checks.positive(other_start, "other_start")
+    start = checks.positive(start, "start")
     if torch.any(other <= 0):
         raise ValueError(
             f"other must be positive for depth {depth}, got {other.min():g}: "
@@ -117,12 +117,10 @@ def one_measurement_asymptote(other_start: float, start: float, ratio: float, de
     ----------
     Arora, Cohen, Hu and Luo (2019), discussion of Theorem 3.
     """
-    depth = _checks.whole_number(
-        depth, "depth", 3, "linear and polynomial growth have no asymptote"
-    )
-    other_start = _checks.positive(other_start, "other_start")
-    start = _checks.positive(start, "start")
-    ratio = _checks.number(ratio, "ratio")
+    depth = checks.whole_number(depth, "depth", 3, "linear and polynomial growth have no asymptote")
+    other_start = checks.positive(other_start, "other_start")
+    start = checks.positive(start, "start")
+    ratio = checks.number(ratio, "ratio")
     b = (depth - 2) / depth
     power = start**-b - ratio * other_start**-b
     if power <= 0:

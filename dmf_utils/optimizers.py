@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dmf_utils import _checks
+from dmf_utils._support import checks
 from dmf_utils.factorization import Start, factor_gradients, product_matrix
 from dmf_utils.problems import MatrixCompletion
 
@@ -114,17 +114,17 @@ def train(
     shapes = {tuple(problem.shape) for problem in problems}
     if len(shapes) > 1:
         raise ValueError(f"problems must be of one shape, got {sorted(shapes)}")
-    depth = _checks.whole_number(depth, "depth", 1)
-    rate = _checks.positive(learning_rate, "learning_rate")
-    momentum = _checks.number(momentum, "momentum", lambda x: 0 <= x < 1, "from 0 to below 1")
-    decay = _checks.number(weight_decay, "weight_decay", lambda x: x >= 0, "at least 0")
-    share = _checks.number(batch_share, "batch_share", lambda x: 0 < x <= 1, "above 0, at most 1")
-    until_loss = _checks.positive(until_loss, "until_loss")
-    max_steps = _checks.whole_number(max_steps, "max_steps", 1)
-    look_every = _checks.whole_number(look_every, "look_every", 1)
+    depth = checks.whole_number(depth, "depth", 1)
+    rate = checks.positive(learning_rate, "learning_rate")
+    momentum = checks.number(momentum, "momentum", lambda x: 0 <= x < 1, "from 0 to below 1")
+    decay = checks.number(weight_decay, "weight_decay", lambda x: x >= 0, "at least 0")
+    share = checks.number(batch_share, "batch_share", lambda x: 0 < x <= 1, "above 0, at most 1")
+    until_loss = checks.positive(until_loss, "until_loss")
+    max_steps = checks.whole_number(max_steps, "max_steps", 1)
+    look_every = checks.whole_number(look_every, "look_every", 1)
     if optimizer == "adam" and momentum:
         raise ValueError(f'momentum is for "sgd" only, "adam" has its own; got {momentum}')
-    seed = _checks.whole_number(batch_seed, "batch_seed", 0)
+    seed = checks.whole_number(batch_seed, "batch_seed", 0)
     draws = None if share == 1 else torch.Generator().manual_seed(seed)
 
     shape = tuple(problems[0].shape)

@@ -19,7 +19,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from dmf_utils._checks import positive, whole_number
+from dmf_utils._support.checks import positive, whole_number
 from dmf_utils.convex import min_nuclear_norm
 from dmf_utils.factorization import gaussian
 from dmf_utils.flow import gradient_flow

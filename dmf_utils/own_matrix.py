@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -11,9 +10,10 @@ from typing import IO
 import numpy as np
 from numpy.typing import ArrayLike
 
+from dmf_utils._support.files import write_whole
 from dmf_utils.triplets import DELIMITERS, NAMES, listed, read_triplets, write_triplets
 
-__all__ = ["OwnMatrix", "read_matrix", "write_completed", "write_whole"]
+__all__ = ["OwnMatrix", "read_matrix", "write_completed"]
 
 
 @dataclass(frozen=True)
@@ -219,14 +219,3 @@ def write_completed(own: OwnMatrix, matrix: np.ndarray, path: str | os.PathLike[
         write_triplets(file, DELIMITERS[path.suffix.lower()], own.names, lines)
 
     write_whole(path, write)
-
-
-def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-    """Let `write` fill a file that appears at `path` when it is complete, or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            write(file)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

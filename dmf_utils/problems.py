@@ -11,14 +11,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from dmf_utils._support.checks import as_float64, check_finite
 from dmf_utils.completion import MatrixCompletion
 from dmf_utils.sensing import MatrixSensing
 from dmf_utils.squared_loss import (
     Problem,
     Reduction,
     SquaredLoss,
-    as_float64,
-    check_finite,
     loss_scale,
     low_rank_matrix,
 )

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import platform
-import sys
 import uuid
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +12,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dmf_utils._source import SOURCE
-
-__all__ = ["read_provenance", "this_computation", "write_table"]
+__all__ = ["read_provenance", "write_table"]
 
 _KEY = b"dmf_provenance"
-_LIBRARIES = ("dmf_utils", "torch", "numpy", "scipy", "cvxpy", "pandas", "pyarrow")
-
-
-def this_computation() -> dict[str, Any]:
-    """Python, versions of the libraries, the hash of the numerics' source, and the command."""
-    versions = {}
-    for name in _LIBRARIES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:  # used in place, without installing it
-            versions[name] = "not installed"
-    return {
-        "python": platform.python_version(),
-        "versions": versions,
-        "source": SOURCE,
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-    }
 
 
 def write_table(table: pd.DataFrame, path: Path, about: Mapping[str, Any]) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -14,31 +12,7 @@ from dmf_utils.factorization import Start, factor_shapes
 from dmf_utils.problems import Problem, stack
 from dmf_utils.steppers import Factorizations
 
-__all__ = ["check_positive", "few_threads", "prepare"]
-
-
-def check_positive(**arguments: float | None) -> None:
-    """Raise a ValueError that names the argument that is not a positive finite number."""
-    for name, value in arguments.items():
-        if isinstance(value, (str, bool)) or not (value is None or hasattr(value, "__float__")):
-            raise TypeError(f"{name} must be a number, got {value!r}")
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be a positive number, got {value!r}")
-
-
-@contextmanager
-def few_threads(size: int) -> Iterator[None]:
-    """One thread while matrices are small, as many as before for larger ones.
-
-    On matrices of 100×100 several threads wait for each other longer than they compute.
-    """
-    before = torch.get_num_threads()
-    if size < 300:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+__all__ = ["prepare"]
 
 
 def prepare(

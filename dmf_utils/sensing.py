@@ -8,14 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dmf_utils._checks import whole_number
-from dmf_utils._memory import memory_in_bytes
+from dmf_utils._support.checks import as_float64, check_finite, whole_number
+from dmf_utils._support.machine import memory_in_bytes
 from dmf_utils.squared_loss import (
     OBSERVATION_STREAM,
     Reduction,
     SquaredLoss,
-    as_float64,
-    check_finite,
     check_ground_truth,
     loss_scale,
     low_rank_matrix,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dmf_utils._checks import whole_number
+from dmf_utils._support.checks import as_float64, check_finite, whole_number
 
 __all__ = ["Problem", "Reduction", "SquaredLoss", "low_rank_matrix"]
 
@@ -139,27 +139,6 @@ def loss_scale(reduction: str, count: int) -> float:
     if reduction not in ("mean", "half_sum"):
         raise ValueError(f'reduction must be "mean" or "half_sum", got {reduction!r}')
     return 1 / count if reduction == "mean" else 0.5
-
-
-def as_float64(values: object, name: str) -> Tensor:
-    """Return `values` as a tensor of double precision; NaN and infinity pass."""
-    try:
-        # By NumPy: torch would round Python's floats to single precision.
-        made = torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"{name} must be numbers, got {type(values).__name__}") from error
-    if made.is_complex():
-        raise TypeError(f"{name} must be real, got {made.dtype}; pass its real part")
-    return made.to(torch.float64)
-
-
-def check_finite(name: str, values: Tensor) -> None:
-    """Refuse NaN and infinite numbers."""
-    if not torch.isfinite(values).all():
-        raise ValueError(
-            f"{name} has {int((~torch.isfinite(values)).sum())} NaN or infinite numbers; remove "
-            "them, or leave those places unobserved"
-        )
 
 
 def check_ground_truth(truth: object, shape: tuple[int, int]) -> Tensor | None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from dmf_utils._support.progress import progress_bar
 from dmf_utils.factorization import Start, product_matrix
 from dmf_utils.flow import gradient_flow
 from dmf_utils.problems import Problem
-from dmf_utils.progress import progress_bar
 from dmf_utils.trajectory import Status
 
 __all__ = ["StoppedRun", "stopped_flow"]

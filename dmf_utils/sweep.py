@@ -20,11 +20,12 @@ from typing import Any
 import pandas as pd
 import torch
 
-from dmf_utils._checks import whole_number
-from dmf_utils._memory import memory_in_bytes
-from dmf_utils.progress import progress_bar
+from dmf_utils._support.checks import whole_number
+from dmf_utils._support.machine import memory_in_bytes
+from dmf_utils._support.progress import progress_bar
+from dmf_utils._support.threads import one_thread
 from dmf_utils.sweep_cache import ChunkCache
-from dmf_utils.sweep_chunk import COUNTED, MEASURED, RECORDED, compute_chunk, one_thread
+from dmf_utils.sweep_chunk import COUNTED, MEASURED, RECORDED, compute_chunk
 from dmf_utils.sweep_driver import computed
 from dmf_utils.sweep_runs import (
     DEFAULTS,

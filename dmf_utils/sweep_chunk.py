@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-import threadpoolctl
 import torch
 
 from dmf_utils import convex, factorization, norms, problems
-from dmf_utils._source import SOURCE
+from dmf_utils._support.threads import one_thread
 from dmf_utils.descent import gradient_descent
 from dmf_utils.flow import gradient_flow
+from dmf_utils.sweep_source import SOURCE
 from dmf_utils.trajectory import Record, Trajectory
 
-__all__ = ["COUNTED", "MEASURED", "RECORDED", "compute_chunk", "one_thread", "problem_of"]
+__all__ = ["COUNTED", "MEASURED", "RECORDED", "compute_chunk", "problem_of"]
 
 MEASURED = ("status", "loss", "error", "nuclear_norm", "effective_rank", "time", "gap")
 COUNTED = ("n_gradients", "seconds")
@@ -71,21 +70,6 @@ def compute_chunk(
                 "singular_values": end.singular_values.tolist(),
             }
     return rows
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread while it lasts: what is summed in which order must not depend on the machine.
-
-    And two that spin on small products cost far more than they give.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpoolctl.threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _followed(

@@ -10,9 +10,10 @@ from typing import Any
 import psutil
 import torch
 
+from dmf_utils._support.threads import one_thread
 from dmf_utils.factorization import gaussian
 from dmf_utils.runs import prepare
-from dmf_utils.sweep_chunk import compute_chunk, one_thread, problem_of
+from dmf_utils.sweep_chunk import compute_chunk, problem_of
 from dmf_utils.sweep_runs import Chunk, needed_bytes
 
 __all__ = ["Estimate", "estimate", "least_seconds"]

@@ -10,9 +10,9 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from dmf_utils._source import SOURCE
 from dmf_utils.sweep_cache import ChunkCache, SweepWarning
 from dmf_utils.sweep_runs import Chunk
+from dmf_utils.sweep_source import SOURCE
 
 __all__ = ["computed"]
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from dmf_utils._memory import memory_in_bytes, sensing_bytes
+from dmf_utils._memory import sensing_bytes
+from dmf_utils._support.machine import memory_in_bytes
 
 __all__ = ["CHUNK", "DEFAULTS", "Chunk", "chunks", "complete_run", "grid", "needed_bytes"]
 

@@ -16,7 +16,7 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from dmf_utils import _checks
+from dmf_utils._support import checks
 
 __all__ = [
     "ComponentFlow",
@@ -64,10 +64,10 @@ class TensorCompletion:
             For arguments out of range.
         """
         sizes = _sizes(shape)
-        rank = _checks.whole_number(rank, "rank", 1)
-        seed = _checks.whole_number(seed, "seed", 0)
+        rank = checks.whole_number(rank, "rank", 1)
+        seed = checks.whole_number(seed, "seed", 0)
         total = math.prod(sizes)
-        n_observed = _checks.whole_number(n_observed, "n_observed", 1)
+        n_observed = checks.whole_number(n_observed, "n_observed", 1)
         if n_observed > total:
             raise ValueError(f"n_observed must be at most {total}, got {n_observed}")
         rng = np.random.default_rng([seed, _TRUTH_STREAM])
@@ -207,9 +207,9 @@ def component_start(
     TypeError, ValueError
         For arguments out of range.
     """
-    sizes, norm = _sizes(shape), _checks.positive(norm, "norm")
-    n_components = _checks.whole_number(n_components, "n_components", 1)
-    rng = np.random.default_rng([_checks.whole_number(seed, "seed", 0), _START_STREAM])
+    sizes, norm = _sizes(shape), checks.positive(norm, "norm")
+    n_components = checks.whole_number(n_components, "n_components", 1)
+    rng = np.random.default_rng([checks.whole_number(seed, "seed", 0), _START_STREAM])
     drawn = [torch.from_numpy(rng.standard_normal((d, n_components))) for d in sizes]
     size = norm ** (1 / len(sizes))
     return [size * factor / torch.linalg.vector_norm(factor, dim=0) for factor in drawn]
@@ -249,10 +249,10 @@ def component_flow(
     RuntimeError
         If the integrator gives up.
     """
-    until_loss = _checks.positive(until_loss, "until_loss")
-    until_time = _checks.positive(until_time, "until_time")
-    tolerance = _checks.positive(tolerance, "tolerance")
-    made = [_checks.matrix(factor, f"factors[{k}]") for k, factor in enumerate(factors)]
+    until_loss = checks.positive(until_loss, "until_loss")
+    until_time = checks.positive(until_time, "until_time")
+    tolerance = checks.positive(tolerance, "tolerance")
+    made = [checks.matrix(factor, f"factors[{k}]") for k, factor in enumerate(factors)]
     sizes = [tuple(factor.shape) for factor in made]
     if tuple(d for d, _ in sizes) != problem.shape or len({R for _, R in sizes}) != 1:
         raise ValueError(
@@ -303,4 +303,4 @@ def _contracted(tensor: Tensor, factors: Sequence[Tensor], kept: int) -> Tensor:
 def _sizes(shape: Sequence[int]) -> tuple[int, ...]:
     if not isinstance(shape, Sequence) or len(shape) < 2:
         raise ValueError(f"shape must have two sizes or more, got {shape!r}")
-    return tuple(_checks.whole_number(d, f"shape[{k}]", 1) for k, d in enumerate(shape))
+    return tuple(checks.whole_number(d, f"shape[{k}]", 1) for k, d in enumerate(shape))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dmf_utils import _checks
+from dmf_utils._support import checks
 
 __all__ = ["TransversalRates", "transversal_growth_rates"]
 
@@ -67,9 +67,9 @@ def transversal_growth_rates(eigenvalues: Any, residuals: Any, depth: int) -> Tr
     ----------
     Linearization of the product matrix dynamics of Arora, Cohen, Hu and Luo (2019); ours.
     """
-    lam = _checks.vector(eigenvalues, "eigenvalues")
-    q = _checks.vector(residuals, "residuals", lam.shape[0])
-    depth = _checks.whole_number(depth, "depth", 1)
+    lam = checks.vector(eigenvalues, "eigenvalues")
+    q = checks.vector(residuals, "residuals", lam.shape[0])
+    depth = checks.whole_number(depth, "depth", 1)
     if torch.any(lam < 0):
         raise ValueError(
             f"eigenvalues must not be negative, got {lam.min():g}: the aligned solution is "

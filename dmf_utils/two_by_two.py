@@ -16,7 +16,7 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from dmf_utils import _checks
+from dmf_utils._support import checks
 from dmf_utils.dynamics import product_dynamics
 
 __all__ = [
@@ -55,7 +55,7 @@ def two_by_two_gradient(W: Any) -> Tensor:
     ----------
     Razin and Cohen (2020).
     """
-    return _gradient(_checks.matrix(W, "W", (2, 2)))
+    return _gradient(checks.matrix(W, "W", (2, 2)))
 
 
 def unobserved_entry_bound(loss: Any) -> Tensor:
@@ -89,7 +89,7 @@ def unobserved_entry_bound(loss: Any) -> Tensor:
     ----------
     Razin and Cohen (2020) show divergence; the sharp form is ours.
     """
-    loss = _checks.real_tensor(loss, "loss")
+    loss = checks.real_tensor(loss, "loss")
     if torch.any((loss <= 0) | (loss >= 0.5)):
         raise ValueError(
             f"loss must be above 0 and below 1/2, got {loss.tolist()}: from 1/2 on, the free entry "
@@ -127,8 +127,8 @@ def unobserved_entry_growth(times: Any, depth: int) -> Tensor:
     ----------
     Not in the paper, nor in Razin and Cohen (2020): ours.
     """
-    times = _checks.real_tensor(times, "times")
-    depth = _checks.whole_number(depth, "depth", 2, "at depth 1 the free entry never moves")
+    times = checks.real_tensor(times, "times")
+    depth = checks.whole_number(depth, "depth", 2, "at depth 1 the free entry never moves")
     if torch.any(times <= 0):
         raise ValueError(f"times must be positive, got {times.min():g}")
     return ((2 * depth + 2) * times) ** (depth / (2 * depth + 2))
@@ -231,11 +231,11 @@ def two_by_two_flow(
     Arora, Cohen, Hu and Luo (2019), Theorem 3 and Lemma 2, for the problem of Razin and Cohen
     (2020); the use of these coordinates is ours.
     """
-    W = _checks.matrix(start, "start", (2, 2))
-    depth = _checks.whole_number(depth, "depth", 2, "at depth 1 the determinant may change sign")
-    times = _checks.increasing(times, "times")
-    observed = tuple(_checks.vector(observed, "observed", 3).tolist())
-    tolerance = _checks.positive(tolerance, "tolerance")
+    W = checks.matrix(start, "start", (2, 2))
+    depth = checks.whole_number(depth, "depth", 2, "at depth 1 the determinant may change sign")
+    times = checks.increasing(times, "times")
+    observed = tuple(checks.vector(observed, "observed", 3).tolist())
+    tolerance = checks.positive(tolerance, "tolerance")
     s = torch.linalg.svdvals(W)
     if s[1] <= 4 * torch.finfo(s.dtype).eps * s[0]:
         raise ValueError(

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from dmf_utils import _source, chunk_store
+from dmf_utils import chunk_store
 
 RUNS = [{"depth": 3, "norm": 1e-2, "seed": seed} for seed in range(3)]
 ROWS = [
@@ -94,34 +94,6 @@ def test_the_order_of_names_plays_no_part(tmp_path, stored):
 def test_another_source_has_another_key(tmp_path, stored, monkeypatch):
     monkeypatch.setattr(chunk_store, "_SOURCE", "of another version")
     assert chunk_store.read(tmp_path, RUNS) is None
-
-
-def test_source_hash_follows_the_numerics_alone(tmp_path):
-    package = Path(chunk_store.__file__).parent
-    for path in package.glob("*.py"):
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    whole = _source.source_hash(tmp_path)
-    assert len(whole) == len(chunk_store._SOURCE) == 64
-    for name in ("plotting.py", "progress.py", "claims.py", "tensor.py", "sweep_driver.py"):
-        with (tmp_path / name).open("a") as file:
-            file.write("# decides no number\n")
-    assert _source.source_hash(tmp_path) == whole
-    seen = {whole}
-    for name in (
-        "flow.py",
-        "steppers.py",
-        "chebyshev.py",
-        "sweep_chunk.py",
-        "sweep_runs.py",
-        "squared_loss.py",
-        "convex.py",
-        "norms.py",
-        "completion.py",
-    ):
-        with (tmp_path / name).open("a") as file:
-            file.write("# decides\n")
-        seen.add(_source.source_hash(tmp_path))
-    assert len(seen) == 10
 
 
 # --- damage ---------------------------------------------------------------------------------------

@@ -16,12 +16,13 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from dmf_utils._support.errors import InputError
 from dmf_utils.publishing import handouts, printing
 from dmf_utils.publishing.book import build_book
 from dmf_utils.publishing.classroom import student_notebook, with_plain_exercises, with_values
 from dmf_utils.publishing.cli import main
 from dmf_utils.publishing.leaks import LeakError, SolutionWatch
-from dmf_utils.publishing.project import InputError, Project
+from dmf_utils.publishing.project import Project
 from dmf_utils.publishing.student import (
     Answer,
     SolutionError,

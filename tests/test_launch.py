@@ -16,9 +16,10 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell
 
+from dmf_utils._support.errors import InputError
 from dmf_utils.publishing.book import build_book
 from dmf_utils.publishing.launch import COLAB_INSTALLS, repository, write_notebooks
-from dmf_utils.publishing.project import InputError, Project
+from dmf_utils.publishing.project import Project
 
 ROOT = Path(__file__).resolve().parents[1]
 MakeBook = Callable[..., Project]

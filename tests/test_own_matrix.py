@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from dmf_utils import MatrixCompletion, Status, gaussian, gradient_flow, low_rank_matrix
+from dmf_utils._support.files import write_whole
 from dmf_utils.convex import min_nuclear_norm
 from dmf_utils.held_out import split_entries
 from dmf_utils.own_completion import CONVEX, MEAN, check_memory, complete
-from dmf_utils.own_matrix import OwnMatrix, read_matrix, write_completed, write_whole
+from dmf_utils.own_matrix import OwnMatrix, read_matrix, write_completed
 from dmf_utils.publishing.own_report import as_html, as_text, verdict
 from dmf_utils.stopped_flow import stopped_flow
 

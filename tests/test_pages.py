@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from dmf_utils._support import machine
+from dmf_utils._support.errors import InputError
 from dmf_utils.claims import MIME_TYPE, Claim, Verdict, load
-from dmf_utils.publishing import ledger, ledger_page, machine, status_page, theorem_index
+from dmf_utils.publishing import ledger, ledger_page, status_page, theorem_index
 from dmf_utils.publishing.book import build_book
-from dmf_utils.publishing.project import InputError, Project
+from dmf_utils.publishing.project import Project
 from dmf_utils.publishing.runs import Run
 from dmf_utils.publishing.status_page import SectionTime
 

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from dmf_utils import progress
+from dmf_utils._support import progress
+from dmf_utils._support.progress import progress_bar
 from dmf_utils.factorization import gaussian
 from dmf_utils.flow import gradient_flow
 from dmf_utils.problems import MatrixCompletion
-from dmf_utils.progress import progress_bar
 
 
 @pytest.fixture

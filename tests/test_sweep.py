@@ -761,7 +761,7 @@ def lines_of(path):
 def test_progress_is_told_to_the_driver(tmp_path, monkeypatch, capfd):
     path = tmp_path / "progress"
     monkeypatch.setenv("DMF_PROGRESS", str(path))
-    monkeypatch.setattr("dmf_utils.progress.time.monotonic", iter(range(1000)).__next__)
+    monkeypatch.setattr("dmf_utils._support.progress.time.monotonic", iter(range(1000)).__next__)
     here(RUNS, progress=True, label="eleven runs", cache=tmp_path / "cache")
     told = lines_of(path)
     assert {(line["total"], line["label"]) for line in told} == {(11, "eleven runs")}

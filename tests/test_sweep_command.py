@@ -8,14 +8,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from dmf_utils import _source, provenance, sweep_cost
+from dmf_utils import provenance, sweep_cost
 from dmf_utils import sweep as module
+from dmf_utils._support.errors import InputError
 from dmf_utils.provenance import read_provenance, write_table
 from dmf_utils.publishing.cli import main
-from dmf_utils.publishing.project import InputError
 from dmf_utils.publishing.sweep_spec import read_spec
 from dmf_utils.sweep import grid, sweep
 from dmf_utils.sweep_runs import chunks, complete_run
+from dmf_utils.sweep_source import SOURCE
 from dmf_utils.trajectory import Record
 
 SMALL = {"rows": 6, "columns": 5, "rank": 1, "n_observed": 20}
@@ -183,7 +184,7 @@ def test_the_table_is_that_of_sweep(spec, tmp_path, capsys, expected, name):
     about = read_provenance(tmp_path / name)
     assert about["spec"]["rows"] == 6
     assert about["spec"]["runs"] == [{"depth": 1, "norm": 1}]
-    assert about["source"] == _source.SOURCE
+    assert about["source"] == SOURCE
     assert about["python"] == platform.python_version()
     assert about["versions"]["torch"] == torch.__version__
     assert "of memory" in about["machine"]

@@ -12,11 +12,12 @@ from typing import Any
 
 import nbformat
 
+from dmf_utils._support.errors import InputError
 from dmf_utils.claims import Claim, load
 from dmf_utils.publishing import figures, ledger, ledger_page, pages, parameters, runs, site
 from dmf_utils.publishing.launch import write_notebooks
 from dmf_utils.publishing.progress import Progress
-from dmf_utils.publishing.project import InputError, Project
+from dmf_utils.publishing.project import Project
 
 __all__ = ["LedgerError", "build_book"]
 

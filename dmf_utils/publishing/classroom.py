@@ -7,13 +7,13 @@ import re
 from typing import Any
 
 import nbformat
-from nbformat import NotebookNode
 
+from dmf_utils._support.notebooks import title_of
 from dmf_utils.publishing import parameters
 from dmf_utils.publishing.project import Project
 from dmf_utils.publishing.student import Stripped, blank_cells, strip
 
-__all__ = ["student_notebook", "title_of", "with_plain_exercises", "with_values"]
+__all__ = ["student_notebook", "with_plain_exercises", "with_values"]
 
 _EXERCISE = re.compile(r"(`{3,}|:{3,}|~{3,})\s*\{(exercise|exercise-start|exercise-end)\}\s*(.*)")
 _NOTE = (
@@ -70,13 +70,6 @@ def classroom_parameters(project: Project, chapter: str) -> str:
         if "parameters" in cell.metadata.get("tags", []):
             return with_values(cell.source, values)
     return ""
-
-
-def title_of(notebook: NotebookNode) -> str:
-    """The chapter's first heading, without its mark."""
-    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
-    heading = re.search(r"^# +(.+)$", "\n".join(texts), flags=re.MULTILINE)
-    return heading[1].strip() if heading else ""
 
 
 def with_values(source: str, values: dict[str, Any]) -> str:

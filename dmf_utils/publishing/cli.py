@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import nbformat
 
 from dmf_utils import claims
+from dmf_utils._support.errors import InputError
 from dmf_utils.publishing import (
     ledger,
     own_command,
@@ -22,7 +23,7 @@ from dmf_utils.publishing import (
 )
 from dmf_utils.publishing.book import LedgerError, build_book
 from dmf_utils.publishing.progress import Progress
-from dmf_utils.publishing.project import InputError, Project
+from dmf_utils.publishing.project import Project
 from dmf_utils.publishing.site import SiteError
 
 __all__ = ["main"]

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import nbformat
 
+from dmf_utils._support.errors import InputError
+from dmf_utils._support.notebooks import title_of
 from dmf_utils.publishing import printing, runs, site
 from dmf_utils.publishing.book import build_book
-from dmf_utils.publishing.classroom import classroom_parameters, student_notebook, title_of
+from dmf_utils.publishing.classroom import classroom_parameters, student_notebook
 from dmf_utils.publishing.leaks import LeakError, SolutionWatch, notebook_text
-from dmf_utils.publishing.project import InputError, Project
+from dmf_utils.publishing.project import Project
 from dmf_utils.publishing.student import Answer, SolutionError, lined_space, strip
 
 __all__ = ["FAILURES", "VERSIONS", "make_handouts"]

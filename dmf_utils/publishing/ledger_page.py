@@ -12,10 +12,10 @@ from typing import Any
 
 from nbformat import NotebookNode
 
+from dmf_utils._support.notebooks import headings, title
 from dmf_utils.claims import Claim, Verdict, badge, show, typeset
 from dmf_utils.publishing import ledger, pages
 from dmf_utils.publishing.project import Project
-from dmf_utils.publishing.status_page import headings, title
 
 __all__ = ["Place", "counts", "measured_rows", "places", "rows_with_verdict"]
 

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from dmf_utils.publishing.project import InputError
+from dmf_utils._support.errors import InputError
 
 __all__ = ["add_complete"]
 
@@ -92,8 +92,9 @@ def _depths(text: str) -> list[int]:
 
 def _complete(project: None, options: argparse.Namespace) -> int:
     # Imported here: torch takes seconds to load, and the other commands do without.
+    from dmf_utils._support.files import write_whole
     from dmf_utils.own_completion import complete
-    from dmf_utils.own_matrix import read_matrix, write_completed, write_whole
+    from dmf_utils.own_matrix import read_matrix, write_completed
     from dmf_utils.publishing.own_report import as_html, as_text, verdict
 
     try:

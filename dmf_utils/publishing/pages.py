@@ -9,11 +9,12 @@ from collections.abc import Callable
 import nbformat
 from nbformat import NotebookNode
 
+from dmf_utils._support.errors import InputError
 from dmf_utils.claims import Claim
 from dmf_utils.publishing import figures, ledger, parameter_table
 from dmf_utils.publishing.parameters import Parameter
 from dmf_utils.publishing.progress import clock
-from dmf_utils.publishing.project import InputError, Project
+from dmf_utils.publishing.project import Project
 from dmf_utils.publishing.runs import Run
 from dmf_utils.publishing.status_page import seeds, status
 from dmf_utils.publishing.theorem_index import boxes, theorem_index

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from dmf_utils.publishing.project import InputError
+from dmf_utils._support.errors import InputError
 
 __all__ = ["PAPERS", "PrintError", "Sheet", "find_chromium", "print_sheets"]
 

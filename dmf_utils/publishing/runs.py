@@ -7,7 +7,6 @@ import datetime
 import hashlib
 import json
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -23,7 +22,8 @@ import nbformat
 import psutil
 import yaml
 
-from dmf_utils.publishing.machine import hardware
+from dmf_utils._support.machine import hardware
+from dmf_utils._support.provenance import versions
 from dmf_utils.publishing.progress import Progress, read_loop
 from dmf_utils.publishing.project import Project
 
@@ -101,25 +101,6 @@ def _pinned(project: Project) -> dict[str, str]:
     return found
 
 
-def versions(project: Project) -> dict[str, str]:
-    """The versions that a page states."""
-    stated = {"Python": platform.python_version()}
-    named = ("torch", "numpy", "scipy", "cvxpy", "matplotlib", "dmf_utils")
-    stated |= {name: version(name) for name in named if _installed(name)}
-    with contextlib.suppress(OSError, subprocess.CalledProcessError):
-        command = ["git", "-C", str(project.root), "describe", "--always", "--dirty"]
-        stated["commit"] = subprocess.run(
-            command, check=True, capture_output=True, text=True
-        ).stdout.strip()
-    return stated
-
-
-def _installed(name: str) -> bool:
-    with contextlib.suppress(PackageNotFoundError):
-        return bool(version(name))
-    return False
-
-
 class Stopped(Exception):
     """The chapter was given up because another one failed, or the build was interrupted."""
 
@@ -151,7 +132,7 @@ def execute(
         record.unlink(missing_ok=True)  # so that notebook and record never disagree
         notebook.write_bytes(output.read_bytes())
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    run = Run(run_key, values, round(seconds, 1), date, versions(project), hardware())
+    run = Run(run_key, values, round(seconds, 1), date, versions(project.root), hardware())
     run.write(record)
     return run
 

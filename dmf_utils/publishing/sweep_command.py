@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dmf_utils.publishing.machine import hardware
-from dmf_utils.publishing.project import InputError
+from dmf_utils._support.errors import InputError
+from dmf_utils._support.machine import hardware
 from dmf_utils.publishing.sweep_spec import SweepSpec, read_spec
 
 if TYPE_CHECKING:
@@ -112,9 +112,10 @@ def _sweep(project: None, options: argparse.Namespace) -> int:
         return _FAILED
     except (TypeError, ValueError) as error:
         raise InputError(" ".join(str(error).split())) from error
-    from dmf_utils.provenance import this_computation
+    from dmf_utils._support.provenance import this_computation
+    from dmf_utils.sweep_source import SOURCE
 
-    about = this_computation() | {
+    about = this_computation(SOURCE) | {
         "spec": spec.contents,
         "machine": hardware(),
         "scheduler": options.scheduler,

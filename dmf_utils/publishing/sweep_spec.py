@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from dmf_utils.publishing.project import InputError
+from dmf_utils._support.errors import InputError
 
 __all__ = ["SweepSpec", "read_spec"]
 

@@ -1,4 +1,4 @@
-"""The machine that a chapter ran on, in one line."""
+"""The machine that something is computed on: its memory, and a line that describes it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["hardware"]
+__all__ = ["hardware", "memory_in_bytes"]
 
 _PROCESSORS = Path("/proc/cpuinfo")
 
@@ -16,7 +16,7 @@ _PROCESSORS = Path("/proc/cpuinfo")
 def hardware() -> str:
     """Processor, cores, memory and operating system; no name or address of the machine."""
     cores = psutil.cpu_count() or 1
-    memory = psutil.virtual_memory().total / 2**30
+    memory = memory_in_bytes() / 2**30
     return (
         f"{cores} {'core' if cores == 1 else 'cores'} of {_processor()}, "
         f"{memory:.0f} GiB of memory, {platform.system()} on {platform.machine()}"
@@ -30,3 +30,8 @@ def _processor() -> str:
         if found := re.search(r"^model name\s*:\s*(.+)$", text, flags=re.MULTILINE):
             return " ".join(found[1].split())
     return platform.processor() or platform.machine() or "an unknown processor"
+
+
+def memory_in_bytes() -> int:
+    """Memory of this machine."""
+    return psutil.virtual_memory().total
