@@ -10,10 +10,10 @@ import nbformat
 from nbformat import NotebookNode
 
 from dmf_utils._support.notebooks import headings, title
+from dmf_utils.publishing.execution import Run
 from dmf_utils.publishing.parameters import Parameter
-from dmf_utils.publishing.progress import clock
 from dmf_utils.publishing.project import Project
-from dmf_utils.publishing.runs import Run
+from dmf_utils.publishing.terminal import clock
 
 __all__ = ["SectionTime", "section_times", "seeds", "status"]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dmf_utils._support.checks import matrix, vector
-from dmf_utils.factorization import balancedness_gap, product_matrix
+from dmf_utils.factorization.product import balancedness_gap, product_matrix
 
 # Factors are called balanced when their gap is below this, relative to the squared factors.
 _BALANCED = 1e-9
