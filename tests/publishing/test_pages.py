@@ -11,8 +11,10 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from dmf_utils._support import machine
 from dmf_utils._support.errors import InputError
+from dmf_utils._support.notebooks import title
+from dmf_utils.claims import measured
 from dmf_utils.claims.ledger import MIME_TYPE, Claim, Verdict, load
-from dmf_utils.publishing import ledger, ledger_page, status_page, theorem_index
+from dmf_utils.publishing import ledger_page, status_page, theorem_index
 from dmf_utils.publishing.build import build_book
 from dmf_utils.publishing.execution import Run
 from dmf_utils.publishing.project import Project
@@ -66,7 +68,7 @@ def test_times_are_summed_by_section_under_the_heading_above_it() -> None:
             new_code_cell("4"),
         ]
     )
-    assert status_page.title(notebook) == "Title"
+    assert title(notebook) == "Title"
     assert status_page.section_times(notebook) == [
         SectionTime("Opening", 1, 1.0),
         SectionTime("One › Deep", 2, 5.0),
@@ -149,7 +151,7 @@ def test_verdicts_are_counted_by_chapter(claims: dict[str, Claim]) -> None:
         {"id": "first-claim", "verdict": "partly"},
         {"id": "second-claim", "verdict": "not run"},
     ]
-    table = ledger.table_by_chapter(rows, claims, ["other", "small", "without"]).splitlines()
+    table = measured.table_by_chapter(rows, claims, ["other", "small", "without"]).splitlines()
     assert table[0] == "| Chapter | Claims | Reproduced | Partly | Not reproduced | Not run |"
     assert table[2:] == [
         "| {doc}`other` | 1 | 0 | 0 | 0 | 1 |",
