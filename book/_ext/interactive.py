@@ -8,8 +8,8 @@ A figure is ``_interactive/NAME.js``. A chapter shows it where it writes
     What stands there without scripts: where in the page the same is seen as a picture.
     ```
 
-``figures.js`` and ``figures.css`` hold what figures share. A first line ``// needs: OTHER.js`` names
-scripts that a figure builds on.
+``figures.js`` and ``figures.css`` hold what figures share. A first line ``// needs: OTHER.js``
+names scripts that a figure builds on.
 """
 
 from __future__ import annotations

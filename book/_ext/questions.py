@@ -1,4 +1,4 @@
-"""Sphinx extension: questions that a reader answers in the page, without a kernel and without scripts.
+"""Sphinx extension: questions answered in the page, without a kernel and without scripts.
 
     :::{question} Before you run it: which value is learned first, at depth 3?
     - [ ] Both at the same time.
@@ -7,9 +7,9 @@
       It is the one whose own size speeds it up.
     :::
 
-Each answer stands on a line of its own; ``[x]`` marks the right ones, and the indented lines below an
-answer are what a reader sees who chooses it. An answer is a ``details`` element: it opens by mouse,
-keyboard and screen reader, and wherever pages are printed with their drop-downs open.
+Each answer stands on a line of its own; ``[x]`` marks the right ones, and the indented lines below
+an answer are what a reader sees who chooses it. An answer is a ``details`` element: it opens by
+mouse, keyboard and screen reader, and where pages are printed with their drop-downs open.
 """
 
 from __future__ import annotations
