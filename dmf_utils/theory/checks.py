@@ -16,7 +16,9 @@ from dmf_utils.factorization.product import balancedness_gap, product_matrix
 _BALANCED = 1e-9
 
 
-def decomposition(U: Any, s: Any, V: Any, gradient: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def thin_decomposition(
+    U: Any, s: Any, V: Any, gradient: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return thin singular vectors and values, and a gradient of the shape they imply."""
     gradient = matrix(gradient, "gradient")
     s = vector(s, "s")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dmf_utils._support import checks
-from dmf_utils.theory.checks import balanced_factors_of, chain, decomposition
+from dmf_utils.theory.checks import balanced_factors_of, chain, thin_decomposition
 
 __all__ = [
     "conserved_matrices",
@@ -168,7 +168,7 @@ def singular_value_rates(
     ----------
     Arora, Cohen, Hu and Luo (2019), Theorem 3.
     """
-    U, s, V, gradient = decomposition(U, s, V, gradient)
+    U, s, V, gradient = thin_decomposition(U, s, V, gradient)
     depth = checks.whole_number(depth, "depth", 1)
     balanced_factors_of(factors, (U * s) @ V.T, depth)
     return value_rates(U, s, V, gradient, depth)
@@ -225,7 +225,7 @@ def singular_vector_rates(
     ----------
     Arora, Cohen, Hu and Luo (2019), Lemma 2.
     """
-    U, s, V, gradient = decomposition(U, s, V, gradient)
+    U, s, V, gradient = thin_decomposition(U, s, V, gradient)
     depth = checks.whole_number(depth, "depth", 1)
     if s.shape[0] != min(gradient.shape):
         raise ValueError(
