@@ -237,7 +237,7 @@ def singular_vector_rates(
 
 
 def value_rates(U: Tensor, s: Tensor, V: Tensor, gradient: Tensor, depth: int) -> Tensor:
-    """Evaluate Theorem 3 without checks, as the stages of an integrator need it."""
+    """Evaluate Theorem 3 without checks: rates (k,) of k singular values."""
     # (s**2) ** x and not s ** (2 * x), which is NaN for a negative singular value.
     return -depth * (s**2) ** (1 - 1 / depth) * ((gradient @ V) * U).sum(dim=0)
 
@@ -263,7 +263,7 @@ def vector_rates(
 
 
 def outside_spans(U: Tensor, V: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the parts of ``gradient V`` and ``gradient^T U`` outside the spans of U and V."""
+    """Return the parts of ``gradient V`` (d, k) and ``gradient^T U`` (d', k) outside the spans."""
     GV, GtU = gradient @ V, gradient.T @ U
     # A square orthogonal matrix spans everything: the exact zero, not its rounding error.
     left = GV - U @ (U.T @ GV) if U.shape[0] > U.shape[1] else torch.zeros_like(GV)
