@@ -219,7 +219,7 @@ def test_ctrl_c_ends_dmf_sweep_at_once_and_says_how_to_go_on(tmp_path, number):
     program = (
         # What a shell starts in the background ignores Ctrl-C; this is to be in the foreground.
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from dmf_utils.publishing.cli import main; sys.exit(main())"
+        "from dmf_utils.cli.main import main; sys.exit(main())"
     )
     command = [sys.executable, "-c", program, "sweep", "spec.yml", "--out", "t.parquet"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
