@@ -1,11 +1,12 @@
-# The two commands: make book, make test. Each makes .venv and installs what requirements.txt pins, when that changed.
+# The two commands: make book, make test. Each makes .venv and installs what requirements.txt pins, when that changed: every
+# file that is installed is compared with its hash there.
 # The first installation shows what pip does, as it takes some minutes; a later one only touches what changed, quietly.
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 QUIETLY := $(if $(wildcard $(INSTALLED)),--quiet)
 
-.PHONY: help book quick handouts test bench clean
+.PHONY: help book quick handouts test bench lock clean
 
 help:
 	@echo "make book    execute the chapters and build the pages: _build/html/index.html"
@@ -13,6 +14,7 @@ help:
 	@echo "make handouts  student notebooks, PDFs for students and instructors: _build/handouts (COURSE='...' heads them)"
 	@echo "make test    run all tests"
 	@echo "make bench   measure the speeds that README.md states"
+	@echo "make lock    find all packages beneath requirements.in, and their hashes"
 	@echo "make clean   remove everything built (_build); .venv stays"
 
 book: $(INSTALLED)
@@ -34,9 +36,21 @@ bench: $(INSTALLED)
 clean:
 	rm -rf _build
 
-$(INSTALLED): requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, $(PYTHON) is " + v + ". Name another one: make PYTHON=python3.12 " + "$(firstword $(MAKECMDGOALS))")'
+INSTALL := $(VENV)/bin/python -m pip install --disable-pip-version-check $(QUIETLY) --no-deps
+
+$(INSTALLED): requirements.txt requirements-cuda.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(0 if sys.version_info >= (3, 11, 5) else "Python 3.11.5 or newer is needed, $(PYTHON) is " + v + ". Name another one: make PYTHON=python3.12 " + "$(firstword $(MAKECMDGOALS))")'
 	@test -x $(VENV)/bin/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing the packages that requirements.txt pins (some minutes the first time)"
-	@$(VENV)/bin/python -m pip install --disable-pip-version-check $(QUIETLY) --requirement requirements.txt
+	@$(INSTALL) --require-hashes --requirement requirements.txt
+	@$(INSTALL) --no-build-isolation --editable .
+# What is still missing then are the libraries that PyTorch's build for graphics cards needs, and the other does not.
+	@$(VENV)/bin/python -m pip check >/dev/null || $(INSTALL) --require-hashes --requirement requirements-cuda.txt
+	@$(VENV)/bin/python -m pip check
 	@touch $@
+
+# For whoever changes requirements.in; UPGRADE=--upgrade takes the newest of all that it does not pin.
+lock: .ci/tools.txt
+	@test -x _build/tools/bin/python || $(PYTHON) -m venv _build/tools
+	@_build/tools/bin/python -m pip install --quiet --no-deps --require-hashes --requirement .ci/tools.txt
+	@_build/tools/bin/python .ci/lock.py $(UPGRADE)
