@@ -6,13 +6,13 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 QUIETLY := $(if $(wildcard $(INSTALLED)),--quiet)
 
-.PHONY: help book quick handouts test bench lock clean
+.PHONY: help book quick handouts test test-faults test-narrow bench lock clean
 
 help:
 	@echo "make book    execute the chapters and build the pages: _build/html/index.html"
 	@echo "make quick   the same at a small size, for a look: _build/quick/html/index.html"
 	@echo "make handouts  student notebooks, PDFs for students and instructors: _build/handouts (COURSE='...' heads them)"
-	@echo "make test    run all tests"
+	@echo "make test    run all tests but the slow ones: \`make test-faults\` runs those, \`make test-narrow\` the numerical ones with fewer instructions"
 	@echo "make bench   measure the speeds that README.md states"
 	@echo "make lock    find all packages beneath requirements.in, and their hashes"
 	@echo "make clean   remove everything built (_build); .venv stays"
@@ -30,6 +30,16 @@ handouts: $(INSTALLED)
 test: $(INSTALLED)
 	@$(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
+# What kills, damages and starves takes minutes; its tests have the mark `slow`.
+test-faults: $(INSTALLED)
+	@$(VENV)/bin/python -m pytest -m slow --numprocesses auto --maxprocesses 4 --dist worksteal
+
+# The numerical tests with fewer of the processor's instructions, which round differently.
+test-narrow: $(INSTALLED)
+	@NPY_DISABLE_CPU_FEATURES="$$($(VENV)/bin/python .ci/narrow.py)" ATEN_CPU_CAPABILITY=default MKL_ENABLE_INSTRUCTIONS=AVX2 \
+	  $(VENV)/bin/python -m pytest $(addprefix tests/,$(NUMERICAL)) --numprocesses auto --maxprocesses 4 --dist worksteal
+NUMERICAL := factorization problems flow convex theory
+
 bench: $(INSTALLED)
 	@$(VENV)/bin/python -m benchmarks
 
@@ -44,9 +54,8 @@ $(INSTALLED): requirements.txt requirements-cuda.txt pyproject.toml
 	@echo "installing the packages that requirements.txt pins (some minutes the first time)"
 	@$(INSTALL) --require-hashes --requirement requirements.txt
 	@$(INSTALL) --no-build-isolation --editable .
-# What is still missing then are the libraries that PyTorch's build for graphics cards needs, and the other does not.
-	@$(VENV)/bin/python -m pip check >/dev/null || $(INSTALL) --require-hashes --requirement requirements-cuda.txt
-	@$(VENV)/bin/python -m pip check
+# PyTorch's build for graphics cards says that libraries are missing, which the other build does without.
+	@if $(VENV)/bin/python -m pip check | grep -q '^torch '; then $(INSTALL) --require-hashes --requirement requirements-cuda.txt; fi
 	@touch $@
 
 # For whoever changes requirements.in; UPGRADE=--upgrade takes the newest of all that it does not pin.
