@@ -7,8 +7,9 @@ from collections.abc import Callable
 import torch
 
 from dmf_utils import MatrixCompletion, gaussian
-from dmf_utils.runs import few_threads, prepare
-from dmf_utils.sweep_cost import least_seconds
+from dmf_utils._support.threads import few_threads
+from dmf_utils.flow.batch import prepare
+from dmf_utils.sweep.cost import least_seconds
 
 _TOGETHER = 0.2  # seconds of repeats
 

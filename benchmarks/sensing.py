@@ -19,7 +19,7 @@ from torch import Tensor
 from benchmarks.authors import DeepFactorization
 from benchmarks.speed import _PeakMemory
 from dmf_utils import MatrixSensing, Record, Trajectory, gaussian, gradient_flow
-from dmf_utils.sweep import grid, sweep
+from dmf_utils.sweep.table import grid, sweep
 
 SHAPE, RANK, SEED, DEPTH = (100, 100), 5, 0, 3
 STARTS = {2000: [1e-2, 1e-3, 1e-4, 1e-5, 1e-6], 5000: [1e-2, 1e-3, 1e-4, 1e-5]}

@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.authors import train
 from dmf_utils import MatrixCompletion, gaussian, gradient_flow
-from dmf_utils.sweep import grid, sweep
+from dmf_utils.sweep.table import grid, sweep
 
 SHAPE, RANK, SEED = (100, 100), 5, 0
 PRECISIONS = {"double": torch.float64, "single": torch.float32}

@@ -13,11 +13,12 @@ from typing import Any
 
 import psutil
 
-from dmf_utils import sweep as sweeps
-from dmf_utils.sweep_chunk import compute_chunk, one_thread
-from dmf_utils.sweep_cost import estimate
-from dmf_utils.sweep_runs import chunks, complete_run, grid
-from dmf_utils.worker_processes import WorkerProcesses
+from dmf_utils._support.threads import one_thread
+from dmf_utils.sweep import table as sweeps
+from dmf_utils.sweep.compute import compute_chunk
+from dmf_utils.sweep.cost import estimate
+from dmf_utils.sweep.executors import WorkerProcesses
+from dmf_utils.sweep.run_parameters import chunks, complete_run, grid
 
 _SMALL = {"rows": 20, "columns": 20, "rank": 1, "n_observed": 200, "depth": 2, "until_loss": 1e-4}
 _MACHINES, _RUNS = 100, 10**6

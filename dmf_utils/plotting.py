@@ -6,8 +6,6 @@ Okabe and Ito, told apart by colour-blind readers; markers and styles tell them 
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,17 +19,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from dmf_utils.exploring import Exploration, completion_run
-from dmf_utils.trajectory import Status, Trajectory
+from dmf_utils.flow.trajectory import Trajectory
 
 if TYPE_CHECKING:
-    from ipywidgets import VBox
+    pass
 
 __all__ = [
     "Mark",
     "depth_mark",
-    "exploration",
-    "explore",
     "legend",
     "level",
     "panels",
@@ -59,7 +54,6 @@ _DEPTHS = {
 }
 TRUTH = Mark("#222222", "", (0, (4, 2)))
 MINIMUM = Mark("#7A4FA3", "", "-")
-MOST_STEPS = 300  # of a run of `explore`: with more, its panel would seem to hang
 
 _STYLE = {
     "figure.dpi": 150,
@@ -225,86 +219,3 @@ def singular_value_paths(run: Trajectory, ax: Axes, count: int | None = None) ->
     for r in range(paths.shape[1]):
         ax.plot(run.times.cpu(), paths[:, r], color=shades[r], linewidth=1.3)
     ax.set(xlabel="time $t$", ylabel=r"singular values $\sigma_r$")
-
-
-def exploration(found: Exploration) -> Figure:
-    """A run of `completion_run`: its singular values, and its error, over time.
-
-    Parameters
-    ----------
-    found : Exploration
-    """
-    figure, (left, right) = panels(1, 2)
-    singular_value_paths(found.run, left)
-    for value in found.truth[: found.run.singular_values.shape[1]]:
-        left.axhline(value, color=TRUTH.color, linestyle=":", linewidth=0.8, zorder=0)
-    mark = depth_mark(found.depth)
-    right.plot(found.run.times, found.run.measured["error"], color=mark.color)
-    right.set(xlabel="time $t$", ylabel="error (mean square)", yscale="log")
-    for ax in (left, right):
-        ax.set_xlim(0, found.run.time)
-    return figure
-
-
-def explore(n: int = 40, rank: int = 2, seed: int = 0) -> VBox:
-    """A panel for JupyterLab: depth, start and observations; error and singular values follow.
-
-    Parameters
-    ----------
-    n, rank, seed : int
-        As of `completion_run`, which computes what the panel shows.
-
-    Returns
-    -------
-    ipywidgets.VBox
-        Shows itself as the last value of a cell. Its sliders carry names, and its numbers stand in
-        a line of text.
-    """
-    import ipywidgets as widgets
-    import matplotlib.pyplot as plt
-
-    freedom = rank * (2 * n - rank)
-    wide = {"style": {"description_width": "9em"}, "layout": {"width": "34em"}}
-    depth = widgets.IntSlider(value=3, min=1, max=4, description="depth N", **wide)
-    start = widgets.FloatLogSlider(
-        value=1e-3,
-        min=-4,
-        max=0,
-        step=0.5,
-        description="start ‖W(0)‖",
-        readout_format=".0e",
-        **wide,
-    )
-    observed = widgets.IntSlider(
-        value=min(2 * freedom, n * n),
-        min=min(3 * freedom // 2, n * n),  # with fewer, deep runs take minutes
-        max=n * n,
-        step=max(1, freedom // 20),
-        description="observed entries",
-        **wide,
-    )
-    picture, numbers = widgets.Image(format="png"), widgets.HTML()
-
-    def show(change: object = None) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # the line of text says it
-            limits = {"seed": seed, "max_steps": MOST_STEPS}
-            found = completion_run(
-                depth.value, start.value, observed.value, n=n, rank=rank, **limits
-            )
-        figure = exploration(found)
-        content = io.BytesIO()
-        figure.savefig(content, format="png", dpi=100)
-        plt.close(figure)  # else the cell would show it a second time
-        picture.value = content.getvalue()
-        is_fitted = found.run.status is Status.reached
-        numbers.value = (
-            f"error {found.error:.2e}, effective rank {found.effective_rank:.2f} (ground truth: "
-            f"rank {rank}), {found.run.n_gradients} gradients"
-            + ("" if is_fitted else f"; not yet fitted, given up after {MOST_STEPS} steps")
-        )
-
-    for slider in (depth, start, observed):
-        slider.observe(show, names="value")
-    show()
-    return widgets.VBox([depth, start, observed, numbers, picture])

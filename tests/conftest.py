@@ -17,7 +17,7 @@ import pytest
 from browsing import DESK, Visit
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from dmf_utils.publishing.book import build_book
+from dmf_utils.publishing.build import build_book
 from dmf_utils.publishing.project import Project
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,7 +14,9 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from dmf_utils.problems import FullObservation, MatrixCompletion, MatrixSensing
+from dmf_utils.problems.completion import MatrixCompletion
+from dmf_utils.problems.full_observation import FullObservation
+from dmf_utils.problems.sensing import MatrixSensing
 
 
 @dataclass(frozen=True)

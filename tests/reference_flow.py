@@ -7,7 +7,7 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from dmf_utils.factorization import factor_gradients, product_matrix
+from dmf_utils.factorization.product import factor_gradients, product_matrix
 
 Gradient = Callable[[Tensor], Tensor]
 

@@ -12,12 +12,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import scaling, speed
 from benchmarks.authors import DeepFactorization, train
-from dmf_utils.descent import gradient_descent
-from dmf_utils.factorization import factor_gradients, gaussian, product_matrix
-from dmf_utils.problems import MatrixCompletion
-from dmf_utils.runs import prepare
-from dmf_utils.sweep_cost import least_seconds
-from dmf_utils.trajectory import Status
+from dmf_utils.factorization.initialization import gaussian
+from dmf_utils.factorization.product import factor_gradients, product_matrix
+from dmf_utils.flow.batch import prepare
+from dmf_utils.flow.descent import gradient_descent
+from dmf_utils.flow.trajectory import Status
+from dmf_utils.problems.completion import MatrixCompletion
+from dmf_utils.sweep.cost import least_seconds
 
 
 def distance(a, b):

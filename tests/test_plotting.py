@@ -10,10 +10,10 @@ import torch
 from matplotlib.colors import to_rgb
 
 from dmf_utils import plotting
-from dmf_utils.factorization import gaussian
-from dmf_utils.flow import gradient_flow
-from dmf_utils.problems import MatrixCompletion
-from dmf_utils.trajectory import Record
+from dmf_utils.factorization.initialization import gaussian
+from dmf_utils.flow.flow import gradient_flow
+from dmf_utils.flow.trajectory import Record
+from dmf_utils.problems.completion import MatrixCompletion
 
 mpl.use("agg")
 DEPTHS = range(1, 7)

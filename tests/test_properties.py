@@ -15,29 +15,27 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 from torch import Tensor
 
-from dmf_utils.affine import affine_constraint
-from dmf_utils.descent import gradient_descent
-from dmf_utils.factorization import (
-    balanced_factors,
-    balancedness_gap,
-    factor_gradients,
-    product_matrix,
-)
-from dmf_utils.flow import gradient_flow
-from dmf_utils.norms import (
+from dmf_utils.convex.measurement_operator import affine_constraint
+from dmf_utils.factorization.initialization import balanced_factors
+from dmf_utils.factorization.norms import (
     effective_rank,
     nuclear_norm,
     numerical_rank,
     schatten_norm,
     singular_values,
 )
-from dmf_utils.problems import FullObservation, MatrixCompletion, MatrixSensing, Problem
-from dmf_utils.trajectory import Record, Trajectory
-from dmf_utils.triplets import read_triplets, write_triplets
+from dmf_utils.factorization.product import balancedness_gap, factor_gradients, product_matrix
+from dmf_utils.flow.descent import gradient_descent
+from dmf_utils.flow.flow import gradient_flow
+from dmf_utils.flow.trajectory import Record, Trajectory
+from dmf_utils.problems.base import Problem
+from dmf_utils.problems.completion import MatrixCompletion
+from dmf_utils.problems.full_observation import FullObservation
+from dmf_utils.problems.sensing import MatrixSensing
+from dmf_utils.user_data.triplets import read_triplets, write_triplets
 
 ALWAYS_ALIKE = {"derandomize": True, "database": None, "deadline": None}
 many = settings(max_examples=100, **ALWAYS_ALIKE)

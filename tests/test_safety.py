@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import dmf_utils
-from dmf_utils import movielens as movielens_module
-from dmf_utils.movielens import movielens
+from dmf_utils.problems import movielens as movielens_module
+from dmf_utils.problems.movielens import movielens
 
 FILES = sorted(Path(dmf_utils.__file__).parent.rglob("*.py"))
 MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}

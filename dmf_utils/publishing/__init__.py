@@ -1,1 +1,4 @@
-"""The publisher: executes the chapters with papermill and builds their pages with Jupyter Book."""
+"""From notebooks to pages: execute the chapters, collect their claims, build the site.
+
+Internal: chapters do not import it. It imports ``_support`` and ``claims``.
+"""

@@ -11,7 +11,8 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from dmf_utils.publishing.project import InputError, Project
+from dmf_utils._support.errors import InputError
+from dmf_utils.publishing.project import Project
 
 __all__ = ["Repository", "repository", "write_notebooks"]
 

@@ -12,10 +12,12 @@ from typing import Any
 
 from nbformat import NotebookNode
 
-from dmf_utils.claims import Claim, Verdict, badge, show, typeset
-from dmf_utils.publishing import ledger, pages
+from dmf_utils._support.notebooks import headings, title
+from dmf_utils.claims import measured
+from dmf_utils.claims.ledger import Claim, Verdict
+from dmf_utils.claims.render import badge, show, typeset
+from dmf_utils.publishing import pages
 from dmf_utils.publishing.project import Project
-from dmf_utils.publishing.status_page import headings, title
 
 __all__ = ["Place", "counts", "measured_rows", "places", "rows_with_verdict"]
 
@@ -51,7 +53,7 @@ def measured_rows() -> list[dict[str, Any]]:
     path = Path(named) if named else Project.find().claims
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there yet: `make book` measures the claims")
-    return ledger.read(path)
+    return measured.read(path)
 
 
 def places(claims: dict[str, Claim]) -> dict[str, Place]:
@@ -76,7 +78,7 @@ def _places_in(chapter: NotebookNode) -> dict[str, Place]:
                 section, figure = above, ""
             continue
         figure = cell.metadata.get("mystnb", {}).get("figure", {}).get("name", figure)
-        for _, id, _ in ledger.recorded(NotebookNode(cells=[cell])):
+        for _, id, _ in measured.recorded(NotebookNode(cells=[cell])):
             found[id] = Place(title(chapter), section, figure)
     return found
 

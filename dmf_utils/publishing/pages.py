@@ -9,13 +9,15 @@ from collections.abc import Callable
 import nbformat
 from nbformat import NotebookNode
 
-from dmf_utils.claims import Claim
-from dmf_utils.publishing import figures, ledger, parameter_table
+from dmf_utils._support.errors import InputError
+from dmf_utils.claims import measured
+from dmf_utils.claims.ledger import Claim
+from dmf_utils.publishing import figures, parameter_table
+from dmf_utils.publishing.execution import Run
 from dmf_utils.publishing.parameters import Parameter
-from dmf_utils.publishing.progress import clock
-from dmf_utils.publishing.project import InputError, Project
-from dmf_utils.publishing.runs import Run
+from dmf_utils.publishing.project import Project
 from dmf_utils.publishing.status_page import seeds, status
+from dmf_utils.publishing.terminal import clock
 from dmf_utils.publishing.theorem_index import boxes, theorem_index
 
 __all__ = ["assemble", "page"]
@@ -58,7 +60,7 @@ def assemble(
     notebooks = {}
     for chapter, run in runs.items():
         notebooks[chapter] = shown = page(project, chapter)
-        ledger.render_again(shown, claims)
+        measured.render_again(shown, claims)
         if project.quick:
             first = next(cell for cell in shown.cells if cell.cell_type == "markdown")
             first.source = with_banner(first.source)
@@ -73,7 +75,7 @@ def assemble(
         "theorems": lambda: theorem_index(
             box for name in order for box in boxes(name, notebooks[name])
         ),
-        "verdicts": lambda: ledger.table_by_chapter(ledger.read(project.claims), claims, order),
+        "verdicts": lambda: measured.table_by_chapter(measured.read(project.claims), claims, order),
     }
     for path in sorted(target.rglob("*.md")):
         text = _fill(path.read_text(encoding="utf-8"), made, path.name)

@@ -13,7 +13,8 @@ from typing import Any
 import nbformat
 import yaml
 
-from dmf_utils.publishing.project import InputError, Project
+from dmf_utils._support.errors import InputError
+from dmf_utils.publishing.project import Project
 
 __all__ = ["Parameter", "check", "given", "quick_values", "read"]
 

@@ -7,11 +7,9 @@ from pathlib import Path
 
 import yaml
 
-__all__ = ["InputError", "Project"]
+from dmf_utils._support.errors import InputError
 
-
-class InputError(ValueError):
-    """Something the user gave does not fit; its message is one line that says what to do."""
+__all__ = ["Project"]
 
 
 @dataclass(frozen=True)

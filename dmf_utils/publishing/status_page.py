@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +9,13 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
+from dmf_utils._support.notebooks import headings, title
+from dmf_utils.publishing.execution import Run
 from dmf_utils.publishing.parameters import Parameter
-from dmf_utils.publishing.progress import clock
 from dmf_utils.publishing.project import Project
-from dmf_utils.publishing.runs import Run
+from dmf_utils.publishing.terminal import clock
 
-__all__ = ["SectionTime", "headings", "section_times", "seeds", "status", "title"]
+__all__ = ["SectionTime", "section_times", "seeds", "status"]
 
 
 @dataclass(frozen=True)
@@ -106,23 +106,6 @@ def section_times(notebook: NotebookNode) -> list[SectionTime]:
             cells, before = totals.get(name, (0, 0.0))
             totals[name] = cells + 1, before + seconds
     return [SectionTime(name, *numbers) for name, numbers in totals.items()]
-
-
-def headings(text: str) -> list[tuple[str, int]]:
-    """The headings in a text cell, each with its level; fenced code has none."""
-    found, fenced = [], False
-    for line in text.splitlines():
-        if line.lstrip("> ").startswith(("```", ":::")):
-            fenced = not fenced
-        elif not fenced and (match := re.match(r"(#+) +(\S.*)", line)):
-            found.append((match[2].strip(), len(match[1])))
-    return found
-
-
-def title(notebook: NotebookNode) -> str:
-    """The chapter's title, its first heading."""
-    texts = (cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    return next((words for text in texts for words, level in headings(text) if level == 1), "")
 
 
 def _section_table(chapter: str, notebook: NotebookNode, total: float) -> list[str]:

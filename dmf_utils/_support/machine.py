@@ -1,0 +1,37 @@
+"""The machine that something is computed on: its memory, and a line that describes it."""
+
+from __future__ import annotations
+
+import platform
+import re
+from pathlib import Path
+
+import psutil
+
+__all__ = ["hardware", "memory_in_bytes"]
+
+_PROCESSORS = Path("/proc/cpuinfo")
+
+
+def hardware() -> str:
+    """Processor, cores, memory and operating system; no name or address of the machine."""
+    cores = psutil.cpu_count() or 1
+    memory = memory_in_bytes() / 2**30
+    return (
+        f"{cores} {'core' if cores == 1 else 'cores'} of {_processor()}, "
+        f"{memory:.0f} GiB of memory, {platform.system()} on {platform.machine()}"
+    )
+
+
+def _processor() -> str:
+    """The processor's name where Linux tells it, else what Python knows of its kind."""
+    if _PROCESSORS.is_file():
+        text = _PROCESSORS.read_text(encoding="utf-8", errors="replace")
+        if found := re.search(r"^model name\s*:\s*(.+)$", text, flags=re.MULTILINE):
+            return " ".join(found[1].split())
+    return platform.processor() or platform.machine() or "an unknown processor"
+
+
+def memory_in_bytes() -> int:
+    """Memory of this machine."""
+    return psutil.virtual_memory().total

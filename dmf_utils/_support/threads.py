@@ -1,0 +1,69 @@
+"""How many threads multiply matrices: one for small products, everywhere.
+
+Two threads that share a product of 100×100 wait for each other longer than they compute, and on a
+busy machine a hundred times as long: each spins while the other has no processor.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import threadpoolctl
+import torch
+
+__all__ = ["LARGE_VARIABLE", "few_threads", "one_thread", "one_thread_environment"]
+
+SMALL = 300  # sizes below it are multiplied by one thread
+LARGE_VARIABLE = "DMF_THREADS"
+_IS_LIMITED: ContextVar[bool] = ContextVar("is_limited", default=False)
+
+
+@contextmanager
+def few_threads(size: int) -> Iterator[None]:
+    """One thread while matrices are small; for larger ones as many as there may be.
+
+    Those are as many as before, or what the variable ``DMF_THREADS`` says: a process that is
+    started with `one_thread_environment` computes all else in one thread.
+
+    Parameters
+    ----------
+    size : int
+        The largest dimension of the matrices that are multiplied.
+    """
+    before = torch.get_num_threads()
+    large = 1 if _IS_LIMITED.get() else int(os.environ.get(LARGE_VARIABLE) or before)
+    torch.set_num_threads(1 if size < SMALL else large)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread while it lasts, whatever the size: the order of sums depends on no machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    token = _IS_LIMITED.set(True)
+    try:
+        with threadpoolctl.threadpool_limits(1):
+            yield
+    finally:
+        _IS_LIMITED.reset(token)
+        torch.set_num_threads(before)
+
+
+def one_thread_environment() -> dict[str, str]:
+    """Variables for a process whose products take one thread, but the large ones all processors.
+
+    Returns
+    -------
+    dict
+        To be added to the environment before the process starts.
+    """
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    return dict.fromkeys(names, "1") | {LARGE_VARIABLE: os.environ.get(LARGE_VARIABLE, str(count))}

@@ -1,0 +1,2 @@
+from .ledger import Verdict as Verdict, load as load
+from .recording import record as record

@@ -1,0 +1,1 @@
+"""The command ``dmf``; the one place that sees both the numerics and the publisher."""

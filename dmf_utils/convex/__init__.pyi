@@ -1,0 +1,1 @@
+from .nuclear_norm import min_nuclear_norm as min_nuclear_norm

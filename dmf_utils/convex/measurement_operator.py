@@ -1,0 +1,183 @@
+r"""The measurements of a problem as an operator: :math:`A(W) = y`, its adjoint, its projection."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from dmf_utils._support.machine import memory_in_bytes
+from dmf_utils.problems.completion import MatrixCompletion
+from dmf_utils.problems.full_observation import FullObservation
+from dmf_utils.problems.memory import gram_bytes
+from dmf_utils.problems.sensing import MatrixSensing
+
+__all__ = ["AffineConstraint", "affine_constraint"]
+
+
+class AffineConstraint:
+    """The set of matrices that fit the observations, in float64 on the CPU."""
+
+    shape: tuple[int, int]
+    values: Tensor
+    """(m,): the observations `y`."""
+    rank: int
+    """Number of linearly independent measurements."""
+
+    def apply(self, W: Tensor) -> Tensor:
+        """`A(W)`, shape (m,)."""
+        raise NotImplementedError
+
+    def adjoint(self, dual: Tensor) -> Tensor:
+        """`A*(dual)`, shape (d, d')."""
+        raise NotImplementedError
+
+    def rows(self) -> np.ndarray | sparse.sparray:
+        """The measurements as rows, shape (m, d·d'): a matrix is taken row by row."""
+        raise NotImplementedError
+
+    def solve_gram(self, residual: Tensor) -> Tensor:
+        """The shortest `v` of shape (m,) with `A A* v = residual`."""
+        raise NotImplementedError
+
+    def project(self, W: Tensor) -> Tensor:
+        """The closest matrix that fits: `W + A* (A A*)^+ (y - A(W))`."""
+        return W + self.adjoint(self.solve_gram(self.values - self.apply(W)))
+
+    def coefficients(self, D: Tensor) -> Tensor:
+        """The `v` of shape (m,) whose `A* v` is closest to `D`."""
+        return self.solve_gram(self.apply(D))
+
+    def scaled(self, factor: float) -> AffineConstraint:
+        """The same measurements of `factor` times the matrix."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.values = self.values * factor
+        return other
+
+
+def affine_constraint(
+    problem: MatrixCompletion | MatrixSensing | FullObservation,
+) -> AffineConstraint:
+    r"""The constraint :math:`A(W) = y` that a loss of zero means.
+
+    Parameters
+    ----------
+    problem : MatrixCompletion, MatrixSensing or FullObservation
+        Observed entries count row by row.
+
+    Raises
+    ------
+    TypeError
+        For anything else, a list of problems among it.
+    ValueError
+        If no matrix fits the measurements, or the products of all pairs of measurement matrices
+        do not fit into memory.
+    """
+    if isinstance(problem, FullObservation):
+        return _Entries(torch.ones(problem.shape, dtype=torch.bool), problem.target)
+    if isinstance(problem, MatrixCompletion):
+        if not hasattr(problem, "mask"):
+            raise TypeError("problem is a stack of completions; pass its members one by one")
+        return _Entries(problem.mask, problem.values)
+    if isinstance(problem, MatrixSensing):
+        return _Measurements(problem)
+    raise TypeError(
+        "problem must be one MatrixCompletion, MatrixSensing or FullObservation, got "
+        f"{type(problem).__name__}; pass the members of a list one by one"
+    )
+
+
+class _Entries(AffineConstraint):
+    """Observed entries: `A A*` is the identity."""
+
+    def __init__(self, mask: Tensor, values: Tensor) -> None:
+        self.shape = (mask.shape[0], mask.shape[1])
+        self._places = mask.reshape(-1).nonzero()[:, 0].cpu()
+        self.values = values.reshape(-1).cpu()[self._places].to(torch.float64)
+        self.rank = len(self._places)
+
+    def apply(self, W: Tensor) -> Tensor:
+        return W.reshape(-1)[self._places]
+
+    def adjoint(self, dual: Tensor) -> Tensor:
+        flat = torch.zeros(self.shape[0] * self.shape[1], dtype=dual.dtype)
+        flat[self._places] = dual
+        return flat.view(self.shape)
+
+    def rows(self) -> sparse.sparray:
+        m, size = len(self._places), self.shape[0] * self.shape[1]
+        places = (np.arange(m), self._places.numpy())
+        return sparse.csr_array((np.ones(m), places), shape=(m, size))
+
+    def solve_gram(self, residual: Tensor) -> Tensor:
+        return residual
+
+    def project(self, W: Tensor) -> Tensor:
+        # Set, not added to: the observed entries of the result are exact.
+        flat = W.reshape(-1).clone()
+        flat[self._places] = self.values
+        return flat.view(self.shape)
+
+
+class _Measurements(AffineConstraint):
+    """Measurement matrices: a Cholesky factor of `A A*`, or its spectrum if that is singular."""
+
+    def __init__(self, problem: MatrixSensing) -> None:
+        self.shape = problem.shape
+        self._operator = problem.operator.to("cpu", torch.float64)
+        self.values = problem.values.to("cpu", torch.float64)
+        needed, present = gram_bytes(len(self.values)), memory_in_bytes()
+        if needed > 0.8 * present:
+            raise ValueError(
+                f"problem has {len(self.values)} measurements, whose products of all pairs need "
+                f"{needed / 2**30:.1f} GiB; this machine has {present / 2**30:.1f} GiB; take fewer"
+            )
+        gram = _gram(self._operator)
+        self._factor, failed = torch.linalg.cholesky_ex(gram)
+        self.rank = len(gram)
+        pivots = self._factor.diagonal().square()
+        # A pivot this small means that a measurement repeats others up to rounding.
+        if failed or pivots.min() <= len(gram) * 1e-14 * gram.diagonal().max():
+            spectrum, basis = torch.linalg.eigh(gram)
+            kept = spectrum > len(gram) * 1e-14 * spectrum[-1]
+            self.rank, self._factor = int(kept.sum()), None
+            self._basis, self._spectrum = basis[:, kept], spectrum[kept]
+        self._check_consistent()
+
+    def apply(self, W: Tensor) -> Tensor:
+        return self._operator @ W.reshape(-1)
+
+    def adjoint(self, dual: Tensor) -> Tensor:
+        return (dual @ self._operator).view(self.shape)
+
+    def rows(self) -> np.ndarray:
+        return self._operator.numpy()
+
+    def solve_gram(self, residual: Tensor) -> Tensor:
+        if self._factor is not None:
+            return torch.cholesky_solve(residual[:, None], self._factor)[:, 0]
+        return self._basis @ ((self._basis.mT @ residual) / self._spectrum)
+
+    def _check_consistent(self) -> None:
+        if self._factor is not None:
+            return
+        missed = self.values - self._basis @ (self._basis.mT @ self.values)
+        at, size = int(missed.abs().argmax()), torch.linalg.vector_norm(self.values)
+        if missed.abs()[at] > 1e-9 * size:
+            raise ValueError(
+                f"values[{at}] = {float(self.values[at])!r} contradicts the other measurements, on "
+                f"which it depends linearly (off by {float(missed[at]):.1e}): no matrix fits; "
+                "remove that measurement or correct its value"
+            )
+
+
+def _gram(A: Tensor, block: int = 500) -> Tensor:
+    """`A Aᵀ`, of which the lower half is computed and mirrored: at m = 5000 this is the work."""
+    gram = A.new_zeros(len(A), len(A))
+    for first in range(0, len(A), block):
+        last = first + block
+        gram[first:, first:last] = A[first:] @ A[first:last].mT
+        gram[first:last, last:] = gram[last:, first:last].mT
+    return gram

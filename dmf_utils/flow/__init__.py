@@ -1,0 +1,9 @@
+"""Gradient flow and gradient descent on the factors of a deep factorization.
+
+Both give back a `Trajectory`, with a `Status` that says how it ended. It imports ``_support``,
+``factorization`` and ``problems``.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

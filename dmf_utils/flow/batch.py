@@ -1,0 +1,206 @@
+"""What flow and descent do before they step: check the arguments and lay out the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from dmf_utils.factorization.initialization import Start, factor_shapes
+from dmf_utils.factorization.product import prefix_products, product_matrix, sweep_back
+from dmf_utils.problems.base import Problem
+from dmf_utils.problems.stacking import is_own, stack
+
+__all__ = ["Factorizations", "prepare"]
+
+
+def prepare(
+    problem: Problem | Sequence[Problem],
+    depth: int,
+    start: Start | Sequence[Tensor] | Sequence[Start],
+    hidden: int | None,
+    device: torch.device | str,
+    dtype: torch.dtype,
+) -> tuple[Factorizations, Tensor, bool]:
+    """The batch, its states ``(B, P)`` at time 0, and whether a single run was asked for.
+
+    Raises
+    ------
+    TypeError
+        If `problem` or `start` is of another kind.
+    ValueError
+        If numbers of problems and starts, or shapes, do not fit.
+    """
+    single = not isinstance(problem, (list, tuple))
+    problems = [problem] if single else list(problem)
+    for one in problems:
+        if not (hasattr(one, "shape") and hasattr(one, "loss_and_gradient")):
+            raise TypeError(f"problem must be a Problem such as MatrixCompletion, got {one!r}")
+    starts = [start]
+    if isinstance(start, (list, tuple)) and not _are_factors(start):
+        single, starts = False, list(start)
+    if not problems or not starts:
+        raise ValueError("problem and start must not be empty sequences")
+    count = max(len(problems), len(starts))
+    for name, given in (("problem", problems), ("start", starts)):
+        if len(given) not in (1, count):
+            raise ValueError(
+                f"{name} has {len(given)} members, but the batch has {count}; give one, or {count}"
+            )
+    problems = problems * (count // len(problems))
+    starts = starts * (count // len(starts))
+    made = [
+        _factors(one, tuple(p.shape), depth, hidden)
+        for p, one in zip(problems, starts, strict=True)
+    ]
+    shapes = [tuple(W.shape) for W in made[0]]
+    if any([tuple(W.shape) for W in factors] != shapes for factors in made):
+        raise ValueError("the starts of a batch must have factors of the same shapes")
+    states = torch.stack([torch.cat([W.reshape(-1) for W in factors]) for factors in made])
+    if not torch.isfinite(states).all():
+        raise ValueError("start has NaN or infinite entries")
+    joined = stack(problems)
+    if hasattr(joined, "to"):
+        joined = joined.to(device, dtype)
+    return Factorizations(joined, shapes, count), states.to(device, dtype), single
+
+
+def _are_factors(start: Sequence[object]) -> bool:
+    return all(isinstance(member, Tensor) for member in start) and len(start) > 0
+
+
+def _factors(
+    start: Start | Sequence[Tensor], shape: tuple[int, int], depth: int, hidden: int | None
+) -> list[Tensor]:
+    if hasattr(start, "factors"):
+        return start.factors(shape, depth, hidden)
+    factors = list(start) if isinstance(start, (list, tuple)) else []
+    if not _are_factors(factors) or any(W.ndim != 2 for W in factors):
+        raise TypeError(
+            "start must be a Start such as gaussian(norm=1e-2, seed=0), or a list of tensors "
+            f"[W_1, ..., W_N], each a matrix; got {start!r}"
+        )
+    sizes = [tuple(W.shape) for W in factors]
+    chained = all(upper[1] == lower[0] for lower, upper in pairwise(sizes))
+    if not chained or (sizes[-1][0], sizes[0][1]) != shape:
+        raise ValueError(
+            f"start has factors of shapes {sizes}, whose product W_N ... W_1 is not of the "
+            f"problem's shape {shape}; list them first to last"
+        )
+    narrowest = min(size[0] for size in sizes)
+    if narrowest < min(shape):
+        factor_shapes(shape, len(factors), narrowest)  # for its warning
+    return [W.detach().to(torch.float64) for W in factors]
+
+
+class Factorizations:
+    """B factorizations of one depth and shape as flat states ``(B, P)``, with their problem.
+
+    Parameters
+    ----------
+    problem : Problem
+        Common to all, or a stack of B.
+    shapes : sequence of (int, int)
+        Shapes of ``[W_1, ..., W_N]``.
+    count : int
+        B.
+    gradient_problem : Problem, optional
+        The same problem in the precision in which gradients are computed, if that is another.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        shapes: Sequence[tuple[int, int]],
+        count: int,
+        gradient_problem: Problem | None = None,
+    ) -> None:
+        self.problem, self.count, self.is_own = problem, count, is_own(problem)
+        self.gradient_problem = problem if gradient_problem is None else gradient_problem
+        self.shapes = list(shapes)
+        self.sizes = [rows * columns for rows, columns in shapes]
+        self.are_alike = len(set(self.shapes)) == 1
+
+    def __len__(self) -> int:
+        return self.count
+
+    def factors(self, states: Tensor) -> list[Tensor]:
+        """Factors ``(B, d_j, d_{j-1})`` as views of the states ``(B, P)``."""
+        if self.are_alike:
+            return list(states.view(-1, len(self.shapes), *self.shapes[0]).unbind(1))
+        pieces = states.split(self.sizes, dim=1)
+        return [W.view(-1, *shape) for W, shape in zip(pieces, self.shapes, strict=True)]
+
+    def take(self, indices: Sequence[int]) -> Factorizations:
+        """Those at `indices`, for a batch that has become smaller."""
+        if list(indices) == list(range(self.count)):
+            return self
+        one, other, first = self.problem, self.gradient_problem, indices[0]
+        together = list(indices) == list(range(first, first + len(indices)))
+        # A slice is a view; an index copies.
+        at = slice(first, first + len(indices)) if together else torch.tensor(list(indices))
+        chosen = one.take(at)
+        in_gradients = chosen if other is one else other.take(at)
+        return Factorizations(chosen, self.shapes, len(indices), in_gradients)
+
+    def gradient(self, states: Tensor, out: Tensor) -> Tensor:
+        r"""Write :math:`\partial\varphi/\partial(W_1 \dots W_N)` into `out`, return the losses.
+
+        In the precision of `states`, which is that of the problem or of `gradient_problem`.
+        """
+        return self.gradient_at(self.factors(states), self.factors(out))
+
+    def gradient_at(self, factors: Sequence[Tensor], out: Sequence[Tensor]) -> Tensor:
+        """The same for factors instead of states."""
+        prefixes = prefix_products(factors)
+        loss, gradient = self._problem_for(prefixes[-1]).loss_and_gradient(prefixes[-1])
+        sweep_back(factors, prefixes, gradient, out)
+        return loss
+
+    def slope_at(self, factors: Sequence[Tensor], out: Sequence[Tensor]) -> None:
+        """The gradient only, which a stage within a step needs."""
+        prefixes = prefix_products(factors)
+        problem = self._problem_for(prefixes[-1])
+        if self.is_own:
+            gradient = problem.unchecked_gradient(prefixes[-1])
+        else:
+            gradient = problem.loss_and_gradient(prefixes[-1])[1]
+        sweep_back(factors, prefixes, gradient, out)
+
+    def _problem_for(self, W: Tensor) -> Problem:
+        return self.problem if W.dtype == torch.float64 else self.gradient_problem
+
+    def loss(self, states: Tensor) -> Tensor:
+        """Losses ``(B,)``."""
+        return self.problem.loss_and_gradient(product_matrix(self.factors(states)))[0]
+
+
+def _with_gradients_in(
+    precision: torch.dtype,
+    batch: Factorizations,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    tolerance: float,
+) -> Factorizations:
+    """The batch, computing its gradients in another precision if that is asked."""
+    if precision == dtype:
+        return batch
+    if precision != torch.float32 or dtype != torch.float64:
+        raise ValueError(
+            f"gradient_dtype must be torch.float32 (with dtype torch.float64) or dtype itself, got "
+            f"{precision} with dtype {dtype}"
+        )
+    if tolerance < 1e-6:
+        raise ValueError(
+            f"tolerance = {tolerance!r} is finer than gradients in single precision; take at "
+            "least 1e-6, or leave gradient_dtype out"
+        )
+    if not hasattr(batch.problem, "to"):
+        raise TypeError(
+            "gradient_dtype needs a problem with a method to(device, dtype), which "
+            f"{type(batch.problem).__name__} has not; leave gradient_dtype out"
+        )
+    coarse = batch.problem.to(device, precision)
+    return Factorizations(batch.problem, batch.shapes, len(batch), coarse)

@@ -1,0 +1,189 @@
+"""Gradient descent on deep factorizations: a constant step, and the authors' normalized step."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dmf_utils._support.checks import check_positive
+from dmf_utils._support.progress import Progress, progress_bar
+from dmf_utils._support.threads import few_threads
+from dmf_utils.factorization.initialization import Start, gaussian
+from dmf_utils.factorization.product import product_matrix
+from dmf_utils.flow.batch import Factorizations, prepare
+from dmf_utils.flow.trajectory import Record, Recorder, Status, Trajectory, warn_unless_reached
+from dmf_utils.problems.base import Problem
+
+__all__ = ["gradient_descent"]
+
+
+def gradient_descent(
+    problem: Problem | Sequence[Problem],
+    depth: int = 3,
+    start: Start | Sequence[Tensor] | Sequence[Start] = gaussian(norm=1e-2, seed=0),
+    until_loss: float = 1e-6,
+    *,
+    learning_rate: float,
+    normalized: bool = False,
+    hidden: int | None = None,
+    record: Record | None = None,
+    max_steps: int = 1_000_000,
+    progress: bool = False,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float64,
+) -> Trajectory | list[Trajectory]:
+    r"""Gradient descent :math:`W_j \leftarrow W_j - \eta_k\,\partial\varphi/\partial W_j`.
+
+    The constant step has :math:`\eta_k = \eta`, the learning rate. The normalized step of the
+    authors' experiments divides it, for all factors together, by an average size of the gradient:
+
+    .. math:: \eta_k = \frac{\eta}{\sqrt{v_k / (1 - 0.99^k)} + 10^{-4}}, \qquad
+        v_k = 0.99\, v_{k-1} + 0.01 \sum_j \|\partial\varphi/\partial W_j\|_F^2 .
+
+    Parameters
+    ----------
+    problem, depth, start, until_loss, hidden, progress, device, dtype
+        As for `gradient_flow`.
+    learning_rate : float
+        :math:`\eta`, positive.
+    normalized : bool
+        Whether to make the normalized step.
+    record : Record, optional
+        What to write down. Descent visits separate times: each record is of the first step at or
+        after the time asked for, and carries that step's time.
+    max_steps : int
+        Steps after which a run is given up.
+
+    Returns
+    -------
+    Trajectory, or a list of them
+        Its time is :math:`\sum_k \eta_k`, that of the flow which the steps follow.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arguments out of range or shapes that do not fit, before any computing.
+
+    Warns
+    -----
+    RuntimeWarning
+        If a run diverges or does not reach `until_loss` within `max_steps`.
+
+    References
+    ----------
+    The optimizer of the authors' released code.
+    """
+    check_positive(until_loss=until_loss, learning_rate=learning_rate, max_steps=max_steps)
+    batch, states, single = prepare(problem, depth, start, hidden, device, dtype)
+    recorders = [Recorder(Record() if record is None else record) for _ in range(len(batch))]
+    rule = _Normalized(learning_rate) if normalized else _Constant(learning_rate)
+    with (
+        few_threads(max(max(shape) for shape in batch.shapes)),
+        progress_bar("gradient descent", total=max_steps, show=progress) as bar,
+    ):
+        runs = _descend(batch, states, rule, recorders, until_loss, max_steps, bar)
+    warn_unless_reached(runs, "gradient_descent")
+    return runs[0] if single else runs
+
+
+class _Constant:
+    """The learning rate itself, at every step."""
+
+    def __init__(self, learning_rate: float) -> None:
+        self.learning_rate = learning_rate
+
+    def sizes(self, gradients: Tensor) -> Tensor:
+        return torch.full_like(gradients[:, 0], self.learning_rate)
+
+    def keep(self, kept: list[int]) -> None:
+        """Nothing belongs to single runs."""
+
+
+class _Normalized:
+    """The authors' step: the learning rate over a running average of the gradient's size."""
+
+    decay, floor = 0.99, 1e-4
+
+    def __init__(self, learning_rate: float) -> None:
+        self.learning_rate, self.steps = learning_rate, 0
+        self.average: Tensor | None = None
+
+    def sizes(self, gradients: Tensor) -> Tensor:
+        squares = torch.linalg.vecdot(gradients, gradients)
+        before = torch.zeros_like(squares) if self.average is None else self.average
+        self.average = self.decay * before + (1 - self.decay) * squares
+        self.steps += 1
+        unbiased = self.average / (1 - self.decay**self.steps)
+        return self.learning_rate / (unbiased.sqrt() + self.floor)
+
+    def keep(self, kept: list[int]) -> None:
+        """Go on with the averages of the runs that are left."""
+        self.average = self.average[kept]
+
+
+def _descend(
+    batch: Factorizations,
+    states: Tensor,
+    rule: _Constant | _Normalized,
+    recorders: list[Recorder],
+    until_loss: float,
+    max_steps: int,
+    bar: Progress,
+) -> list[Trajectory]:
+    """Step all runs until each is done; runs that are done leave the batch."""
+    done: dict[int, Trajectory] = {}
+    active = list(range(len(batch)))
+    times, seconds = [0.0] * len(batch), [0.0] * len(batch)
+    part, states, gradients = batch, states.clone(), torch.empty_like(states)
+    for step in range(max_steps + 1):
+        begin = time.perf_counter()
+        losses = part.gradient(states, out=gradients).tolist()
+        ended: list[int] = []
+        for i, (b, loss) in enumerate(zip(active, losses, strict=True)):
+            status = _status(loss, until_loss, step, max_steps)
+            # A sum of steps meets the asked time only up to rounding; one step may pass several.
+            while status is not Status.diverged and recorders[b].next_time <= (1 + 1e-9) * times[b]:
+                factors = [W[i] for W in part.factors(states)]
+                recorders[b].write(loss, product_matrix(factors), factors, times[b])
+            if status is not None:
+                ended.append(i)
+                factors = [W[i].clone() for W in part.factors(states)]
+                done[b] = recorders[b].finish(
+                    product=product_matrix(factors),
+                    factors=factors,
+                    loss=loss,
+                    time=times[b],
+                    status=status,
+                    n_gradients=step + 1,
+                    n_steps=step,
+                    seconds=seconds[b],
+                )
+        if len(ended) == len(active):
+            break
+        sizes = rule.sizes(gradients)
+        states -= sizes[:, None] * gradients
+        share = (time.perf_counter() - begin) / len(active)
+        for b, size in zip(active, sizes.tolist(), strict=True):
+            times[b] += size
+            seconds[b] += share
+        if ended:
+            kept = [i for i in range(len(active)) if i not in ended]
+            active = [active[i] for i in kept]
+            states, gradients = states[kept], gradients[kept]
+            part = batch.take(active)
+            rule.keep(kept)
+        bar.update_to(step + 1)
+    return [done[b] for b in range(len(batch))]
+
+
+def _status(loss: float, until_loss: float, step: int, max_steps: int) -> Status | None:
+    """How a run ends here; None if it goes on."""
+    if not math.isfinite(loss):
+        return Status.diverged
+    if loss <= until_loss:
+        return Status.reached
+    return Status.step_limit if step >= max_steps else None

@@ -1,0 +1,92 @@
+"""What a step of any method gives back, and the memory it works in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from dmf_utils.flow.batch import Factorizations
+
+__all__ = ["ORIGIN", "POINT", "Rows", "Step", "Workspace"]
+
+ORIGIN, POINT = 7, 8  # rows where a step begins, and where it takes a gradient
+
+
+class Rows(NamedTuple):
+    """Rows of scratch memory of `n` factorizations: nine of the size of a state for each.
+
+    Attributes
+    ----------
+    memory : Tensor, shape (n, 9, P)
+    row : tuple of Tensor, shape (n, P)
+    factors : list of list of Tensor
+        Of every row, its factors.
+    """
+
+    memory: Tensor
+    row: tuple[Tensor, ...]
+    factors: list[list[Tensor]]
+
+
+class Workspace:
+    """Scratch memory of the steps of a batch. Its views are kept: a step uses many, many times.
+
+    Parameters
+    ----------
+    batch : Factorizations
+    memory : Tensor, shape (B, 9, P)
+        In the precision in which gradients are computed.
+    """
+
+    def __init__(self, batch: Factorizations, memory: Tensor) -> None:
+        self.batch, self.memory = batch, memory
+        self._of_first: dict[int, Rows] = {}
+
+    def of_first(self, n: int) -> Rows:
+        """The rows of the first `n`."""
+        if n not in self._of_first:
+            memory = self.memory[:n]
+            rows = memory.unbind(1)
+            self._of_first[n] = Rows(memory, rows, [self.batch.factors(row) for row in rows])
+        return self._of_first[n]
+
+
+@dataclass
+class Step:
+    """A tried step of B factorizations; whether it is accepted is for the caller to say.
+
+    Attributes
+    ----------
+    states : list of Tensor, shape (P,)
+        At the end of the step.
+    gradients : Tensor, shape (B, P)
+        There; scratch memory, to be used before the next step.
+    losses, sizes, errors, moves : list of float
+        Loss at the end, and the norms of the state, of the estimated local error and of the step.
+    interpolate : callable
+        ``interpolate(b, theta)`` is the state ``(P,)`` of factorization `b` at the fraction
+        `theta` of the step.
+    curvatures : list of float, or None
+        Estimates of the largest curvature along the way (Dormand–Prince only), with the direction
+        in which each was seen in `directions`, shape (B, P).
+    evaluations : list of int
+        Gradients that each factorization took part in.
+    missed : callable
+        ``missed(b)`` is 1/15 of ``h³`` times the third derivative of the state ``(P,)``, as
+        estimated at the end: what one Chebyshev step of many stages misses of it.
+    """
+
+    states: list[Tensor]
+    gradients: Tensor
+    losses: list[float]
+    sizes: list[float]
+    errors: list[float]
+    moves: list[float]
+    interpolate: Callable[[int, float], Tensor]
+    missed: Callable[[int], Tensor]
+    evaluations: list[int]
+    curvatures: list[float] | None = None
+    directions: Tensor | None = None

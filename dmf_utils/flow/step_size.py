@@ -1,0 +1,89 @@
+"""One run of a batch on its way: the size of its next step, and by which method."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from dmf_utils.flow.trajectory import Recorder
+
+__all__ = ["FASTEST_GROWTH", "Run"]
+
+FASTEST_GROWTH = 1.15  # of a step over the last, with which what it will miss is foreseen
+_SHARE_OF_CHANGE = 0.4  # of the change of what is missed, taken to go on
+
+
+class Run:
+    """The progress of one factorization."""
+
+    def __init__(self, loss: float, first_step: float, recorder: Recorder) -> None:
+        self.first_loss = self.loss = loss
+        self.step, self.recorder = first_step, recorder
+        self.time = self.seconds = 0.0
+        self.n_gradients, self.n_steps = 1, 0
+        self.still_steps = 0  # in a row, that moved nothing
+        self.previous_error = 1e-4  # relative to what is tolerated
+        self.would_have_done = 0.0  # size of the last Dormand–Prince step, had it met the tolerance
+        self.is_stiff = False  # whether the Chebyshev method steps it
+        self.curvature: float | None = None  # the largest, as last estimated
+        self.curvature_age = 0  # steps since then
+        self.direction: Tensor | None = None  # in which it was seen
+        self.missed: Tensor | None = None  # by the last step, `Step.missed`
+        self.missed_before: Tensor | None = None  # by the one before it
+        self.last_step = self.step_before = 0.0  # their sizes
+
+    def next_step(self, error: float, accepted: bool) -> None:
+        """Set the size of the next step from the last one's `error`, relative to the tolerated."""
+        if not math.isfinite(error):
+            factor = 0.2
+        elif self.is_stiff:
+            factor = 0.8 * max(error, 1e-10) ** -0.25
+        elif accepted:  # the last factor keeps the step steady at the limit of stability
+            factor = 0.85 * max(error, 1e-10) ** -0.17 * self.previous_error**0.04
+            self.previous_error = max(error, 1e-4)
+            # Where the size that would do shrinks, as it does while a mode is learned, it is taken
+            # to go on shrinking: else every second step would be rejected.
+            would_do = self.step * max(error, 1e-10) ** -0.2
+            if would_do < self.would_have_done:
+                shrinking = max(0.2, would_do / self.would_have_done)
+                factor = min(factor, 0.9 * shrinking * would_do / self.step)
+            self.would_have_done = would_do
+        else:
+            factor = 0.9 * error**-0.14
+        self.step *= min(5.0 if accepted else 1.0, max(0.2, factor))
+
+    def remember(self, missed: Tensor, h: float) -> None:
+        """Keep what a step of size `h` missed, for the next one."""
+        self.missed_before, self.step_before = self.missed, self.last_step
+        self.missed, self.last_step = missed, h
+
+    def expected(self, h: float) -> Tensor:
+        """What a Chebyshev step of size `h` will miss: of third order in it, as the last ones did.
+
+        In part it is taken to go on changing as it did. Where steps grow fast, or with the whole of
+        that change, it would be fed back to stiff modes: so both are limited.
+        """
+        growth = min(h / self.last_step, FASTEST_GROWTH)
+        if self.missed_before is None:
+            return growth**3 * self.missed
+        before = min(self.last_step / self.step_before, FASTEST_GROWTH)
+        share = _SHARE_OF_CHANGE * (growth + 1) / (1 + 1 / before)  # between the steps' middles
+        of_last, of_before = growth**3 * (1 + share), -share * (growth * before) ** 3
+        return of_last * self.missed + of_before * self.missed_before
+
+    def choose_method(self, step_taken: float, curvature: float | None, direction: Tensor) -> None:
+        """Change the method where the other goes farther for an evaluation.
+
+        Dormand–Prince covers at most 3.3/6 over the curvature for one, the Chebyshev method with
+        `s` stages some 0.65 s, if accuracy allows: it wins from about half that limit on.
+        """
+        if self.is_stiff:
+            self.curvature_age += 1
+            if self.curvature is not None and self.step * self.curvature < 1.0:
+                self.is_stiff, self.missed = False, None
+                self.previous_error, self.would_have_done = 1e-2, 0.0
+                self.step = min(1.5 * self.step, 2.5 / self.curvature)
+        elif curvature is not None and step_taken * curvature > 1.8:
+            self.is_stiff, self.curvature = True, None
+            self.direction = direction.clone()

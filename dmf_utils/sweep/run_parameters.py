@@ -1,0 +1,180 @@
+"""What a run of a sweep is: its parameters, their checks, and which runs are stepped together."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dmf_utils._support.machine import memory_in_bytes
+from dmf_utils.problems.memory import sensing_bytes
+
+__all__ = ["CHUNK", "DEFAULTS", "Chunk", "chunks", "complete_run", "grid", "needed_bytes"]
+
+#: What a run that does not say otherwise is: the paper's problem, size and stopping rule.
+DEFAULTS: dict[str, Any] = {
+    "problem": "completion",  # or "sensing"
+    "rows": 100,
+    "columns": 100,
+    "rank": 5,  # of the ground truth
+    "n_observed": 2000,  # entries or measurements
+    "seed": 0,  # of the instance and, in a stream of its own, of the start
+    "method": "flow",  # or "descent" (the authors' normalized step), "min_nuclear_norm", "truth"
+    "depth": 3,
+    "start": "gaussian",  # or "identity", "balanced"
+    "norm": 1e-2,  # Frobenius norm of the product matrix at time 0
+    "until_loss": 1e-6,
+    "tolerance": 2.5e-5,  # of the flow
+    "gradient_precision": "float64",  # of the flow; "float32" halves the time of a gradient
+    "learning_rate": 1e-3,  # of descent
+    "max_steps": 1_000_000,
+    "precision": "float64",  # or "float32", that of the authors' code
+}
+#: Runs of a full chunk. A batch of eight is as fast a run as any larger one, and is what a worker
+#: that is lost takes with it. Fixed, so that neither keys nor results depend on the workers.
+CHUNK = 8
+SHARE_OF_MEMORY = 0.8  # of the machine's, that the measurements of all workers may take
+# What plays no part in a method is left empty in the table, and out of the key.
+_ONLY_FOR_RUNS = (
+    *("depth", "start", "norm", "until_loss", "tolerance", "learning_rate", "max_steps"),
+    *("gradient_precision", "precision"),
+)
+_UNUSED = {
+    "flow": ("learning_rate",),
+    "descent": ("tolerance", "gradient_precision"),
+    "min_nuclear_norm": _ONLY_FOR_RUNS,
+    "truth": _ONLY_FOR_RUNS,
+}
+_CHOICES = {
+    "problem": ("completion", "sensing"),
+    "method": tuple(_UNUSED),
+    "start": ("gaussian", "identity", "balanced"),
+    "gradient_precision": ("float64", "float32"),
+    "precision": ("float64", "float32"),
+}
+_POSITIVE = (
+    *("rows", "columns", "n_observed", "depth", "norm", "until_loss", "tolerance"),
+    *("learning_rate", "max_steps"),
+)
+_ACCEPTED: dict[type, tuple[type, ...]] = {
+    int: (int, np.integer),
+    float: (int, float, np.integer, np.floating),
+    str: (str,),
+}
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Runs that one worker steps together, and that one file of the cache holds.
+
+    Attributes
+    ----------
+    first : int
+        Place of the first of them in the sweep, for messages.
+    runs : tuple of dict
+        Each different, in an order of their own: that of seed, then norm.
+    """
+
+    first: int
+    runs: tuple[dict[str, Any], ...]
+
+
+def grid(**axes: object) -> list[dict[str, Any]]:
+    """All combinations of the values given, the last axis fastest.
+
+    Parameters
+    ----------
+    **axes
+        For each parameter of a run a value, or a list or an array of values.
+
+    Returns
+    -------
+    list of dict
+        One run each; lists of several calls can be added.
+    """
+    several = (list, tuple, range, np.ndarray)
+    lists = [list(v) if isinstance(v, several) else [v] for v in axes.values()]
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*lists)]
+
+
+def complete_run(run: Mapping[str, Any], at: int) -> dict[str, Any]:
+    """The run with all its parameters, checked; None where the method does not use one.
+
+    Parameters
+    ----------
+    run : mapping
+        Some of the parameters in `DEFAULTS`.
+    at : int
+        Its place in the sweep, for the messages.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an unknown parameter, a value that does not fit, or more memory needed than there is.
+    """
+    if not isinstance(run, Mapping):
+        raise TypeError(f"run {at} must be a mapping of parameters, got {run!r}; see `grid`")
+    for name, value in run.items():
+        if name not in DEFAULTS:
+            raise ValueError(f"run {at}: unknown parameter {name!r}; known are {list(DEFAULTS)}")
+        kind = type(DEFAULTS[name])
+        if isinstance(value, bool) or not isinstance(value, _ACCEPTED[kind]):
+            raise TypeError(f"run {at}: {name} must be of type {kind.__name__}, got {value!r}")
+    whole = {name: type(default)(run.get(name, default)) for name, default in DEFAULTS.items()}
+    for name, allowed in _CHOICES.items():
+        if whole[name] not in allowed:
+            raise ValueError(f"run {at}: {name} must be one of {allowed}, got {whole[name]!r}")
+    for name in _POSITIVE:
+        if not 0 < whole[name] < math.inf:
+            raise ValueError(f"run {at}: {name} must be positive and finite, got {whole[name]!r}")
+    if whole["seed"] < 0:
+        raise ValueError(f"run {at}: seed must be at least 0, got {whole['seed']!r}")
+    smaller = min(whole["rows"], whole["columns"])
+    if not 0 <= whole["rank"] <= smaller:
+        raise ValueError(f"run {at}: rank must be in 0…{smaller}, got {whole['rank']!r}")
+    entries = whole["rows"] * whole["columns"]
+    if whole["problem"] == "completion" and whole["n_observed"] > entries:
+        raise ValueError(
+            f"run {at}: n_observed must be at most rows·columns = {entries}, "
+            f"got {whole['n_observed']!r}"
+        )
+    needed, present = needed_bytes(whole), memory_in_bytes()
+    if needed > SHARE_OF_MEMORY * present:
+        raise ValueError(
+            f"run {at}: n_observed = {whole['n_observed']} measurements of shape "
+            f"({whole['rows']}, {whole['columns']}) need {needed / 2**30:.1f} GiB with "
+            f"{whole['method']!r}, this machine has {present / 2**30:.1f} GiB; take fewer"
+        )
+    return whole | dict.fromkeys(_UNUSED[whole["method"]])
+
+
+def needed_bytes(run: Mapping[str, Any]) -> int:
+    """Memory that a run's measurements take; entries take next to nothing."""
+    if run["problem"] != "sensing":
+        return 0
+    return sensing_bytes(run["rows"], run["columns"], run["n_observed"], run["method"])
+
+
+def chunks(complete: Sequence[dict[str, Any]]) -> list[Chunk]:
+    """The runs, each once, in chunks that are stepped together; those that take longest first.
+
+    The runs of a chunk share all but norm and seed of the start; in sensing also the seed, since
+    the measurements are common to the batch. What chunks there are depends on the set of runs, not
+    on their order.
+    """
+    groups: dict[tuple[object, ...], dict[tuple[object, ...], int]] = {}
+    for i, run in enumerate(complete):
+        apart = {"norm"} if run["problem"] == "sensing" else {"norm", "seed"}
+        key = tuple(value for name, value in run.items() if name not in apart)
+        groups.setdefault(key, {}).setdefault((run["seed"], run["norm"] or 0.0), i)
+    made = []
+    for group in groups.values():
+        ordered = [group[within] for within in sorted(group)]
+        for at in range(0, len(ordered), CHUNK):
+            members = ordered[at : at + CHUNK]
+            made.append(Chunk(min(members), tuple(complete[i] for i in members)))
+    return sorted(made, key=lambda chunk: -(chunk.runs[0]["depth"] or 0))
