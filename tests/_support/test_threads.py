@@ -1,4 +1,4 @@
-"""How many threads multiply: one for small products, whatever the process may use for large ones."""
+"""How many threads multiply: one for small products, whatever large ones may take."""
 
 import os
 import subprocess
