@@ -18,7 +18,6 @@ from dmf_utils.claims.ledger import Claim, load
 from dmf_utils.publishing import (
     execution,
     figures,
-    ledger_page,
     pages,
     parameters,
     site,
@@ -91,9 +90,7 @@ def build_book(project: Project, only: list[str] | None = None, *, force: bool =
         _execute_all(project, due, values, keys, progress, at_once)
         rows = _measure(project, measuring, claims)
         if _LEDGER_CHAPTER in chapters:
-            read = [project.claims, project.ledger, Path(str(ledger_page.__file__))]
-            read += [project.chapter_path(name) for name in measuring]  # it names their sections
-            key = execution.key(project, _LEDGER_CHAPTER, values[_LEDGER_CHAPTER], read)
+            key = execution.key(project, _LEDGER_CHAPTER, values[_LEDGER_CHAPTER], [project.claims])
             if _is_due(project, _LEDGER_CHAPTER, key, None, force):
                 _execute(project, _LEDGER_CHAPTER, values[_LEDGER_CHAPTER], key, progress)
         _refuse_worse(project, rows, claims)
@@ -174,9 +171,7 @@ def _execute_all(
 def _measure(
     project: Project, chapters: list[str], claims: dict[str, Claim]
 ) -> list[dict[str, Any]]:
-    notebooks = {
-        name: nbformat.read(project.runs / f"{name}.ipynb", as_version=4) for name in chapters
-    }
+    notebooks = {name: pages.page(project, name) for name in chapters}
     try:
         rows = measured.collect(claims, notebooks)
     except ValueError as error:

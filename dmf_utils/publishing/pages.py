@@ -10,8 +10,9 @@ import nbformat
 from nbformat import NotebookNode
 
 from dmf_utils._support.errors import InputError
-from dmf_utils.claims import measured
+from dmf_utils.claims import measured, page as ledger_page
 from dmf_utils.claims.ledger import Claim
+from dmf_utils.claims.recording import bundle
 from dmf_utils.publishing import figures, parameter_table
 from dmf_utils.publishing.execution import Run
 from dmf_utils.publishing.parameters import Parameter
@@ -60,7 +61,7 @@ def assemble(
     notebooks = {}
     for chapter, run in runs.items():
         notebooks[chapter] = shown = page(project, chapter)
-        measured.render_again(shown, claims)
+        render_again(shown, claims)
         if project.quick:
             first = next(cell for cell in shown.cells if cell.cell_type == "markdown")
             first.source = with_banner(first.source)
@@ -75,7 +76,7 @@ def assemble(
         "theorems": lambda: theorem_index(
             box for name in order for box in boxes(name, notebooks[name])
         ),
-        "verdicts": lambda: measured.table_by_chapter(measured.read(project.claims), claims, order),
+        "verdicts": lambda: ledger_page.tables(measured.read(project.claims), order),
     }
     for path in sorted(target.rglob("*.md")):
         text = _fill(path.read_text(encoding="utf-8"), made, path.name)
@@ -121,6 +122,16 @@ def page(project: Project, chapter: str) -> NotebookNode:
 
 def _tagged(cell: NotebookNode, tag: str) -> bool:
     return tag in cell.metadata.get("tags", [])
+
+
+def render_again(notebook: NotebookNode, claims: dict[str, Claim]) -> None:
+    """Show each recorded claim as the present ledger judges it, without a new run.
+
+    The entry meant for the driver is left out: the page's builder would warn of it.
+    """
+    for output, id, value in measured.recorded(notebook):
+        shown = bundle(claims[id], value)
+        output["data"] = NotebookNode({kind: shown[kind] for kind in ("text/html", "text/plain")})
 
 
 def with_banner(text: str) -> str:
