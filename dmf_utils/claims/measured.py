@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from nbformat import NotebookNode
 
+from dmf_utils._support import files
+from dmf_utils._support.errors import InputError
 from dmf_utils.claims.ledger import MIME_TYPE, Claim, Verdict, judge
 from dmf_utils.claims.recording import bundle
 
@@ -87,18 +88,33 @@ def render_again(notebook: NotebookNode, claims: dict[str, Claim]) -> None:
 
 def write(rows: list[dict[str, Any]], path: Path) -> None:
     """Write the rows, whole or not at all, and only if they changed."""
-    text = json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
+    content = (json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode()
+    if path.is_file() and path.read_bytes() == content:
         return
+    if path.is_dir():
+        files.clear(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
+    files.write_whole(path, lambda file: file.write(content))
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a ``claims.json``."""
-    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    """The rows of a ``claims.json``.
+
+    Raises
+    ------
+    InputError
+        If the file holds no such rows.
+    """
+    try:
+        rows = json.loads(path.read_bytes())
+        for row in rows:
+            Verdict(row["verdict"])
+            if not {"id", "paper", "statement", "expected", "measured", "rule"} <= set(row):
+                raise ValueError("a row lacks a field")
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise InputError(
+            f"{path}: is damaged, or not of this version ({error}); `dmf book` writes it anew"
+        ) from error
     return rows
 
 

@@ -17,6 +17,7 @@ from dmf_utils.claims import measured
 from dmf_utils.claims.ledger import Claim, Verdict
 from dmf_utils.claims.render import badge, show, typeset
 from dmf_utils.publishing import pages
+from dmf_utils.publishing.chapter import Chapter
 from dmf_utils.publishing.project import Project
 
 __all__ = ["Place", "counts", "measured_rows", "places", "rows_with_verdict"]
@@ -63,9 +64,9 @@ def places(claims: dict[str, Claim]) -> dict[str, Place]:
     if Path(os.environ.get("DMF_CLAIMS", project.claims)).resolve() == quick.claims.resolve():
         project = quick
     found: dict[str, Place] = {}
-    for chapter in dict.fromkeys(claim.chapter for claim in claims.values()):
-        if (project.runs / f"{chapter}.ipynb").is_file():
-            found |= _places_in(pages.page(project, chapter))
+    for name in {claim.chapter for claim in claims.values()} & set(project.chapters()):
+        if (chapter := Chapter(project, name)).last:
+            found |= _places_in(pages.page(chapter))
     return found
 
 
