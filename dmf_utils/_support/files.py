@@ -55,29 +55,36 @@ def check_outputs(
     inputs = list(inputs)
     for path in outputs:
         name = f"{option} {path}"
-        if any(_is_same(path, read) for read in inputs):
-            raise InputError(f"{name}: is a source here, never an output; name another file")
-        if path.is_dir():
-            raise InputError(f"{name}: is a folder; name a file")
-        if not path.parent.is_dir():
-            raise InputError(f"{name}: the folder {path.parent} does not exist; make it first")
-        if os.path.lexists(path):
-            if _is_tracked(path):
-                raise InputError(f"{name}: is a source that git tracks, never an output; name another file")
-            if not force and not is_ours(path):
-                raise InputError(
-                    f"{name}: is there already, and is not as dmf wrote it; name another file, or "
-                    "replace it with --force"
-                )
         try:
-            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".dmf-", suffix=".part"):
-                pass
-            path.lstat()
-        except FileNotFoundError:
-            continue  # such a name may be
+            _check_output(path, name, inputs, is_ours, force)
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise InputError(f"{name}: cannot be written: {reason}") from error
+
+
+def _check_output(
+    path: Path, name: str, inputs: list[Path], is_ours: Callable[[Path], bool], force: bool
+) -> None:
+    if any(_is_same(path, read) for read in inputs):
+        raise InputError(f"{name}: is a source here, never an output; name another file")
+    if path.is_dir():
+        raise InputError(f"{name}: is a folder; name a file")
+    if not path.parent.is_dir():
+        raise InputError(f"{name}: the folder {path.parent} does not exist; make it first")
+    try:
+        state = path.lstat()
+    except FileNotFoundError:  # such a name may be, and is free
+        state = None
+    if state is not None:
+        if _is_tracked(path):
+            raise InputError(f"{name}: git tracks it as a source; name another file")
+        if not force and not is_ours(path):
+            raise InputError(
+                f"{name}: is there already, and is not as dmf wrote it; name another file, or "
+                "replace it with --force"
+            )
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".dmf-", suffix=".part"):
+        pass
 
 
 def _is_same(one: Path, other: Path) -> bool:

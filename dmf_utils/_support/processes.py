@@ -10,7 +10,7 @@ from typing import Any
 
 __all__ = ["Leashed"]
 
-_LEASH = Path(__file__).with_name("leash.py")
+_LEASH = [sys.executable, str(Path(__file__).with_name("leash.py"))]
 _SECONDS_TO_END = 15
 
 
@@ -30,7 +30,7 @@ class Leashed:
 
     def __init__(self, command: list[str], **options: Any) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, str(_LEASH), *command],
+            [*_LEASH, *command],
             stdin=subprocess.PIPE,
             start_new_session=True,
             **options,

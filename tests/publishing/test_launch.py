@@ -17,8 +17,10 @@ import yaml
 from nbformat.v4 import new_code_cell
 
 from dmf_utils._support.errors import InputError
+from dmf_utils._support.fingerprint import deciding_files, imported_modules
 from dmf_utils.publishing import launch
 from dmf_utils.publishing.build import build_book
+from dmf_utils.publishing.chapter import LEDGER_CHAPTER, read_chapters
 from dmf_utils.publishing.launch import COLAB_INSTALLS, add_cells, repository
 from dmf_utils.publishing.project import Project
 
@@ -180,10 +182,12 @@ def test_the_cell_does_nothing_elsewhere(make_book: MakeBook, tmp_path: Path) ->
 
 
 def test_colab_gets_all_that_is_imported() -> None:
-    sources = [path.read_text("utf-8") for path in (ROOT / "dmf_utils").glob("*.py")]
-    for path in (ROOT / "book").glob("*.ipynb"):
-        cells = nbformat.read(path, as_version=4).cells
-        sources += [cell.source for cell in cells if cell.cell_type == "code"]
+    sources = [(ROOT / "dmf_utils" / "__init__.py").read_text("utf-8")]
+    for name, chapter in read_chapters(Project(ROOT)).items():
+        if name != LEDGER_CHAPTER:
+            roots = {module for cell in chapter.code for module in imported_modules(cell)}
+            sources += chapter.code
+            sources += [path.read_text("utf-8") for path in deciding_files(roots)]
     imported = set()
     for source in sources:
         for node in ast.walk(ast.parse(source)):

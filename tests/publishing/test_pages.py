@@ -88,7 +88,7 @@ def test_status_states_machine_versions_seeds_commit_and_times(make_book: MakeBo
     text = (project.executed / "status.md").read_text(encoding="utf-8")
     (row,) = [line for line in text.splitlines() if line.startswith("| {doc}`small`")]
     assert re.search(r"\| \d+:\d\d \|", row)
-    assert "`seed` = 7" in row
+    assert "`seed` = `7`" in row
     assert "`n`" not in row
     assert machine.hardware() in text
     assert "torch 2" in text
