@@ -78,10 +78,15 @@ def test_where_one_cannot_write_is_found_out_before(tmp_path: Path) -> None:
 def test_files_are_put_in_place_together_or_not_at_all(tmp_path: Path) -> None:
     old, new = tmp_path / "old.csv", tmp_path / "new.csv"
     old.write_text("before")
-    with pytest.raises(KeyboardInterrupt), together(old, new) as (first, second):
-        first.write_text("half")
-        second.write_text("half")
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with together(old, new) as parts:
+            for part in parts:
+                part.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert (names(tmp_path), old.read_text()) == ({"old.csv"}, "before")
     with together(old, new) as (first, second):
         first.write_text("one")
@@ -108,9 +113,14 @@ def test_a_rename_that_fails_gives_back_what_was_there(
         replace(source, target)
 
     monkeypatch.setattr(files.os, "replace", refuse)
-    with pytest.raises(OSError, match="the disk is gone"), together(*places) as parts:
-        for part in parts:
-            part.write_text("after")
+
+    def write() -> None:
+        with together(*places) as parts:
+            for part in parts:
+                part.write_text("after")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        write()
     assert names(tmp_path) == {"a", "b"}
     assert [path.read_text() for path in places[:2]] == ["before a", "before b"]
 

@@ -75,9 +75,16 @@ def test_a_family_ends_when_the_one_who_asked_for_it_is_ended(tmp_path: Path, nu
 
 def test_leaving_ends_the_family(tmp_path: Path) -> None:
     note = tmp_path / "note"
-    with pytest.raises(ZeroDivisionError), Leashed([sys.executable, "-c", FAMILY, str(note)]):
-        family = wait_for(note)
-        raise ZeroDivisionError
+    family = []
+
+    def fail() -> None:
+        with Leashed([sys.executable, "-c", FAMILY, str(note)]):
+            family.extend(wait_for(note))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert len(family) == 2
     assert gone(family)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,6 @@ LEDGER = """\
   expected: "3"
   rule: {bound_below: 3}
   verdict: reproduced
-  kind: ours
   chapter: small
 """
 CELL = "from dmf_utils import claims\nclaims.record('small-claim', n)"
@@ -79,11 +78,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def built(make_book: MakeBook, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+def built(make_book: MakeBook, monkeypatch: pytest.MonkeyPatch) -> Project:
     project = make_book(CELL, parameters=PARAMETERS, ledger=LEDGER)
     monkeypatch.chdir(project.root)
     assert main(["book"]) == 0
-    yield project
+    return project
 
 
 def state_files(project: Project) -> list[Path]:
