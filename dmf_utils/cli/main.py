@@ -252,7 +252,10 @@ def _claims(quick: bool) -> int:
         raise InputError(str(error)) from error
     for row in rows:
         value = "" if row["measured"] is None else show(row["measured"])
-        print(f"{row['verdict']:>14}  {row['id']}  paper: {row['expected']}  measured: {value}")
+        print(
+            f"{row['verdict']:>14}  {row['kind']:>8}  {row['id']}  "
+            f"expected: {row['expected']}  measured: {value}"
+        )
     print(measured.summary(rows))
     worse = [] if project.quick else measured.worse(rows, accepted)
     for line in worse:

@@ -15,7 +15,7 @@ from dmf_utils._support import files
 from dmf_utils._support.errors import InputError
 from dmf_utils.claims import measured
 from dmf_utils.claims.ledger import Claim, load
-from dmf_utils.publishing import figures, ledger_page, pages, site
+from dmf_utils.publishing import figures, pages, site
 from dmf_utils.publishing.chapter import LEDGER_CHAPTER, Chapter, read_chapters
 from dmf_utils.publishing.execution import PATIENCE, Stopped, execute
 from dmf_utils.publishing.launch import repository
@@ -173,7 +173,7 @@ class _Build:
                 stop.set()
 
     def _measure(self) -> list[dict[str, Any]]:
-        notebooks = {chapter.name: chapter.executed for chapter in self.measuring}
+        notebooks = {chapter.name: pages.page(chapter) for chapter in self.measuring}
         try:
             rows = measured.collect(self.claims, notebooks)
         except ValueError as error:
@@ -182,9 +182,7 @@ class _Build:
         return rows
 
     def _print_ledger(self, ledger: Chapter) -> None:
-        read = [self.project.claims, self.project.ledger, Path(str(ledger_page.__file__))]
-        read += [self.project.chapter_path(c.name) for c in self.measuring]  # it names sections
-        key = ledger.key(read)
+        key = ledger.key([self.project.claims])
         if ledger.is_due(key, force=self.force):
             self._execute(ledger, key, threading.Event())
 

@@ -18,7 +18,7 @@ import yaml
 from nbformat import NotebookNode
 
 from dmf_utils._support.errors import InputError
-from dmf_utils._support.machine import hardware
+from dmf_utils._support.machine import hardware, one_thread_environment
 from dmf_utils._support.notebooks import has_tag, read_notebook
 from dmf_utils._support.processes import Leashed
 from dmf_utils._support.provenance import versions
@@ -158,13 +158,17 @@ def _watch(
 
 def _environment(project: Project, loop: Path) -> dict[str, str]:
     paths = filter(None, [str(_PACKAGE.parent), os.environ.get("PYTHONPATH")])
-    return os.environ | {
-        "DMF_PROGRESS": str(loop),
-        "DMF_LEDGER": str(project.ledger),
-        "DMF_CLAIMS": str(project.claims),
-        "JUPYTER_PREFER_ENV_PATH": "1",
-        "PYTHONPATH": os.pathsep.join(paths),
-    }
+    return (
+        os.environ
+        | one_thread_environment()
+        | {
+            "DMF_PROGRESS": str(loop),
+            "DMF_LEDGER": str(project.ledger),
+            "DMF_CLAIMS": str(project.claims),
+            "JUPYTER_PREFER_ENV_PATH": "1",
+            "PYTHONPATH": os.pathsep.join(paths),
+        }
+    )
 
 
 def _position(output: Path) -> str:

@@ -16,8 +16,8 @@ from pathlib import Path
 __all__ = ["COLAB_INSTALLS", "Repository", "add_cells", "repository"]
 
 COLAB_INSTALLS = (
-    *("cvxpy", "lazy_loader", "matplotlib", "myst-nb", "numpy", "pandas", "psutil", "pyarrow"),
-    *("PyYAML", "scipy", "seaborn", "threadpoolctl", "torch", "tqdm"),
+    *("cvxpy", "lazy_loader", "matplotlib", "myst-nb", "nbformat", "numpy", "pandas", "psutil"),
+    *("pyarrow", "PyYAML", "scipy", "seaborn", "threadpoolctl", "torch", "tqdm"),
 )
 """What the chapters import; Colab gets the versions that the book was made with."""
 

@@ -13,8 +13,9 @@ from nbformat import NotebookNode
 from dmf_utils._support import files
 from dmf_utils._support.errors import InputError
 from dmf_utils._support.notebooks import has_tag, write_notebook
-from dmf_utils.claims import measured
+from dmf_utils.claims import measured, page as ledger_page
 from dmf_utils.claims.ledger import Claim
+from dmf_utils.claims.recording import bundle
 from dmf_utils.publishing import figures
 from dmf_utils.publishing.chapter import Chapter
 from dmf_utils.publishing.parameters import as_code, as_markdown
@@ -64,7 +65,7 @@ def assemble(project: Project, chapters: dict[str, Chapter], claims: dict[str, C
         "theorems": lambda: theorem_index(
             box for name in order for box in boxes(name, notebooks[name])
         ),
-        "verdicts": lambda: measured.table_by_chapter(measured.read(project.claims), claims, order),
+        "verdicts": lambda: ledger_page.tables(measured.read(project.claims), order),
     }
     for path in sorted(target.rglob("*.md")):
         text = _fill(path.read_text(encoding="utf-8"), made, path.name)
@@ -74,7 +75,7 @@ def assemble(project: Project, chapters: dict[str, Chapter], claims: dict[str, C
 def _finished(chapter: Chapter, claims: dict[str, Claim]) -> NotebookNode:
     """A chapter's page with all that the build adds to it."""
     shown = page(chapter)
-    measured.render_again(shown, claims)
+    _render_again(shown, claims)
     first = next(cell for cell in shown.cells if cell.cell_type == "markdown")
     if chapter.parameters:  # the ledger's page is no reading
         first.source = _below_heading(first.source, _times(chapter))
@@ -127,6 +128,16 @@ def page(chapter: Chapter) -> NotebookNode:
     for part in (shown, *shown.cells):
         part.metadata.pop("papermill", None)  # it carries paths and times
     return shown
+
+
+def _render_again(notebook: NotebookNode, claims: dict[str, Claim]) -> None:
+    """Show each recorded claim as the present ledger judges it, without a new execution.
+
+    The entry meant for the driver is left out: the page's builder would warn of it.
+    """
+    for output, id, value in measured.recorded(notebook):
+        shown = bundle(claims[id], value)
+        output["data"] = NotebookNode({kind: shown[kind] for kind in ("text/html", "text/plain")})
 
 
 def with_banner(text: str) -> str:

@@ -39,6 +39,7 @@ strict: bool = False  # whether to stop at the first
 LEDGER = """\
 - id: small-claim
   group: Numbers
+  kind: paper
   paper: Section 1
   statement: The number $n$ is large.
   expected: "3"
@@ -323,7 +324,7 @@ def test_a_worse_verdict_fails_the_build(
     monkeypatch.chdir(project.root)
     assert main(["book"]) == 0
     assert main(["claims"]) == 0
-    assert "1 claims: 1 reproduced" in capsys.readouterr().out
+    assert "Claim of the paper: 1 row, 1 reproduced" in capsys.readouterr().out
     before = (project.html / "small.html").read_bytes()
 
     (project.book / "claims.yml").write_text(LEDGER.replace("bound_below: 3", "bound_below: 4"))

@@ -1,4 +1,4 @@
-"""What the build writes into the pages by itself: status, index of theorems, verdicts, places."""
+"""What the build writes into the pages by itself: status and index of theorems."""
 
 from __future__ import annotations
 
@@ -8,47 +8,17 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from dmf_utils._support import machine
 from dmf_utils._support.errors import InputError
-from dmf_utils._support.notebooks import title
-from dmf_utils.claims import measured
-from dmf_utils.claims.ledger import MIME_TYPE, Claim, Verdict, load
-from dmf_utils.publishing import ledger_page, status_page, theorem_index
+from dmf_utils.publishing import status_page, theorem_index
 from dmf_utils.publishing.build import build_book
 from dmf_utils.publishing.chapter import Execution
 from dmf_utils.publishing.project import Project
 from dmf_utils.publishing.status_page import SectionTime
 
 MakeBook = Callable[..., Project]
-
-ROWS = """
-- id: first-claim
-  group: Figure 1
-  paper: Figure 1
-  statement: It is $\\\\leq 1$.
-  expected: "1"
-  rule: {bound_above: 1}
-  verdict: reproduced
-  chapter: small
-- id: second-claim
-  group: Figure 1
-  paper: Figure 1
-  statement: It is 2.
-  expected: "2"
-  rule: {range: [1, 2]}
-  verdict: not run
-  chapter: other
-  needs: data that a build may lack
-"""
-
-
-@pytest.fixture
-def claims(tmp_path: Path) -> dict[str, Claim]:
-    path = tmp_path / "claims.yml"
-    path.write_text(ROWS, encoding="utf-8")
-    return load(path)
 
 
 def timed(source: str, seconds: float) -> object:
@@ -69,7 +39,7 @@ def test_times_are_summed_by_section_under_the_heading_above_it() -> None:
             new_code_cell("4"),
         ]
     )
-    assert title(notebook) == "Title"
+    assert status_page.title(notebook) == "Title"
     assert status_page.section_times(notebook) == [
         SectionTime("Opening", 1, 1.0),
         SectionTime("One › Deep", 2, 5.0),
@@ -146,60 +116,6 @@ def test_boxes_are_found_with_the_papers_number(opening: str, name: str, in_the_
     assert (box.name, box.in_the_paper, box.label) == (name, in_the_paper, "a-label")
     row = theorem_index.theorem_index([box]).splitlines()[-1]
     assert row.startswith(f"| {{prf:ref}}`{name} <a-label>` | {box.kind} | {in_the_paper} |")
-
-
-def test_verdicts_are_counted_by_chapter(claims: dict[str, Claim]) -> None:
-    rows = [
-        {"id": "first-claim", "verdict": "partly"},
-        {"id": "second-claim", "verdict": "not run"},
-    ]
-    table = measured.table_by_chapter(rows, claims, ["other", "small", "without"]).splitlines()
-    assert table[0] == "| Chapter | Claims | Reproduced | Partly | Not reproduced | Not run |"
-    assert table[2:] == [
-        "| {doc}`other` | 1 | 0 | 0 | 0 | 1 |",
-        "| {doc}`small` | 1 | 0 | 1 | 0 | 0 |",
-        "| **All** | 2 | 0 | 1 | 0 | 1 |",
-    ]
-
-
-def recording(id: str, **metadata: object) -> object:
-    output = new_output("display_data", {MIME_TYPE: {"id": id, "measured": 1}})
-    return new_code_cell("record()", outputs=[output], metadata=metadata)
-
-
-def test_a_claim_is_placed_in_its_section_beside_its_figure() -> None:
-    figure = {"figure": {"name": "fig-a", "caption": "…"}}
-    notebook = new_notebook(
-        cells=[
-            new_markdown_cell("# Title"),
-            recording("at-the-top"),
-            new_markdown_cell("## With a figure"),
-            new_code_cell("draw()", metadata={"mystnb": figure}),
-            recording("below-it"),
-            new_markdown_cell("## Without"),
-            recording("without"),
-        ]
-    )
-    assert ledger_page._places_in(notebook) == {
-        "at-the-top": ledger_page.Place("Title", "Title", ""),
-        "below-it": ledger_page.Place("Title", "With a figure", "fig-a"),
-        "without": ledger_page.Place("Title", "Without", ""),
-    }
-
-
-def test_rows_link_to_cell_and_figure_and_say_what_was_lacking(claims: dict[str, Claim]) -> None:
-    rows = [
-        {"id": "first-claim", "verdict": "reproduced", "measured": 1},
-        {"id": "second-claim", "verdict": "not run", "measured": None},
-    ]
-    places = {"first-claim": ledger_page.Place("A `chapter`", "A <section>", "fig-a")}
-    found = ledger_page.rows_with_verdict(rows, claims, Verdict.REPRODUCED, places)
-    assert found.count('<a href="small.html#claim-first-claim">') == 2
-    assert "A chapter › A &lt;section&gt;" in found
-    assert '<a href="small.html#fig-a">' in found
-    lacking = ledger_page.rows_with_verdict(rows, claims, Verdict.NOT_RUN, {})
-    assert "needs data that a build may lack" in lacking
-    assert "#claim-" not in lacking
 
 
 def test_an_unknown_generated_part_is_bad_input(make_book: MakeBook) -> None:
