@@ -21,6 +21,7 @@ LEDGER = """\
   statement: The number $n$ is large.
   expected: "3"
   rule: {bound_below: 3}
+  kind: ours
   verdict: reproduced
   chapter: small
 """
