@@ -17,7 +17,7 @@ from torch import Tensor
 
 
 def real_tensor(value: Any, name: str) -> Tensor:
-    """Return ``value`` as a float64 tensor with finite entries."""
+    """Return ``value``, of any shape, as a float64 tensor with finite entries."""
     try:
         # By NumPy: torch would read Python's floats in its own default precision.
         tensor = torch.as_tensor(value if isinstance(value, Tensor) else np.asarray(value))
@@ -96,7 +96,7 @@ def check_positive(**arguments: float | None) -> None:
 
 
 def as_float64(values: object, name: str) -> Tensor:
-    """Return `values` as a tensor of double precision; NaN and infinity pass."""
+    """Return `values`, of any shape, in double precision; NaN and infinity pass."""
     try:
         # By NumPy: torch would round Python's floats to single precision.
         made = torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values))
@@ -108,7 +108,7 @@ def as_float64(values: object, name: str) -> Tensor:
 
 
 def check_finite(name: str, values: Tensor) -> None:
-    """Refuse NaN and infinite numbers."""
+    """Refuse NaN and infinite numbers in tensors of any shape."""
     if not torch.isfinite(values).all():
         raise ValueError(
             f"{name} has {int((~torch.isfinite(values)).sum())} NaN or infinite numbers; remove "

@@ -29,7 +29,7 @@ _REGULARIZATION = 1e-10
 
 
 def soft_threshold(Z: Tensor, threshold: float) -> Tensor:
-    r"""Subtract `threshold` from the singular values, and drop those below it.
+    r"""Subtract `threshold` from the singular values of `Z` (d, d'), and drop those below it.
 
     From the eigenvectors of the smaller Gram matrix: half the work of a singular value
     decomposition. What that loses, :math:`\varepsilon\,\sigma_1^2/\text{threshold}`, is in the
@@ -58,7 +58,7 @@ class _Extrapolation:
         self._count, self._last = 0, None
 
     def next(self, Z: Tensor, residual: Tensor) -> Tensor:
-        """Where to go from `Z`, whose image under the map is ``Z + residual``."""
+        """Where to go from `Z` ``(d, d')``, whose image under the map is ``Z + residual``."""
         z, f = Z.reshape(-1), residual.reshape(-1)
         known = min(self._count + (self._last is not None), len(self._points))
         if self._last is not None:

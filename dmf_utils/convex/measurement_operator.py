@@ -42,7 +42,7 @@ class AffineConstraint:
         raise NotImplementedError
 
     def project(self, W: Tensor) -> Tensor:
-        """The closest matrix that fits: `W + A* (A A*)^+ (y - A(W))`."""
+        """The closest ``(d, d')`` that fits: `W + A* (A A*)^+ (y - A(W))`."""
         return W + self.adjoint(self.solve_gram(self.values - self.apply(W)))
 
     def coefficients(self, D: Tensor) -> Tensor:

@@ -17,8 +17,8 @@ from dmf_utils.publishing.project import Project
 __all__ = ["Repository", "repository", "write_notebooks"]
 
 COLAB_INSTALLS = (
-    *("cvxpy", "matplotlib", "myst-nb", "numpy", "pandas", "psutil", "pyarrow", "PyYAML"),
-    *("scipy", "seaborn", "threadpoolctl", "torch", "tqdm"),
+    *("cvxpy", "lazy_loader", "matplotlib", "myst-nb", "nbformat", "numpy", "pandas", "psutil"),
+    *("pyarrow", "PyYAML", "scipy", "seaborn", "threadpoolctl", "torch", "tqdm"),
 )
 """What the chapters import. Colab has most of it, in versions of its own, and these are kept."""
 

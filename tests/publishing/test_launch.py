@@ -17,6 +17,7 @@ import yaml
 from nbformat.v4 import new_code_cell
 
 from dmf_utils._support.errors import InputError
+from dmf_utils._support.fingerprint import PACKAGE, deciding_files, imported_modules
 from dmf_utils.publishing.build import build_book
 from dmf_utils.publishing.launch import COLAB_INSTALLS, repository, write_notebooks
 from dmf_utils.publishing.project import Project
@@ -151,10 +152,14 @@ def test_the_cell_does_nothing_elsewhere(make_book: MakeBook, tmp_path: Path) ->
 
 
 def test_colab_gets_all_that_is_imported() -> None:
-    sources = [path.read_text("utf-8") for path in (ROOT / "dmf_utils").glob("*.py")]
+    sources, roots = [], set()
     for path in (ROOT / "book").glob("*.ipynb"):
         cells = nbformat.read(path, as_version=4).cells
         sources += [cell.source for cell in cells if cell.cell_type == "code"]
+        roots |= imported_modules("\n".join(sources))
+    sources += [
+        path.read_text("utf-8") for path in {*deciding_files(roots), PACKAGE / "__init__.py"}
+    ]
     imported = set()
     for source in sources:
         for node in ast.walk(ast.parse(source)):

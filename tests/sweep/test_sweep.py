@@ -673,12 +673,12 @@ def test_a_diverged_run_is_cached_as_it_is(tmp_path, computed):
 
 
 def test_an_unsolved_convex_problem_says_so(monkeypatch):
-    solve = compute.convex.min_nuclear_norm
+    solve = compute.min_nuclear_norm
 
     def stopped(problem, tolerance):
         return solve(problem, tolerance=tolerance, max_iterations=1)
 
-    monkeypatch.setattr(compute.convex, "min_nuclear_norm", stopped)
+    monkeypatch.setattr(compute, "min_nuclear_norm", stopped)
     with pytest.warns(RuntimeWarning, match="1 of 1 runs") as told:
         table = here([SMALL | {"method": "min_nuclear_norm"}])
     assert len(told) == 1
