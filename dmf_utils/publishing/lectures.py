@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import nbformat
 import yaml
 from nbformat import NotebookNode
 
-from dmf_utils.publishing.chapter import Run
-from dmf_utils.publishing.project import InputError, Project
+from dmf_utils._support.errors import InputError
+from dmf_utils.publishing.chapter import Chapter
+from dmf_utils.publishing.project import Project
+from dmf_utils.publishing.reading import reading_minutes
 from dmf_utils.publishing.terminal import clock
 
 __all__ = ["Lecture", "Plan", "Slide", "exercises", "load", "page"]
@@ -109,15 +110,15 @@ def exercises(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
                 yield label, title.strip()
 
 
-def page(project: Project, runs: dict[str, Run]) -> str:
+def page(project: Project, chapters: list[Chapter]) -> str:
     """The generated part of the teachers' page, as Markdown.
 
     Parameters
     ----------
     project
-        Whose plan and chapters.
-    runs
-        The record of each chapter, in reading order.
+        Whose plan.
+    chapters
+        In reading order; each was executed.
 
     Raises
     ------
@@ -125,35 +126,35 @@ def page(project: Project, runs: dict[str, Run]) -> str:
         If the plan names an exercise that no chapter has.
     """
     plan = load(project)
-    asked: dict[str, str] = {}
-    by_chapter: dict[str, list[str]] = {}
-    for name in runs:
-        found = exercises(nbformat.read(project.chapter_path(name), as_version=4))
-        by_chapter[name] = [label for label, title in found if not asked.update({label: title})]
+    titles = {label: title for one in chapters for label, title in exercises(one.source)}
     lines: list[str] = []
     for lecture in plan.lectures:
         for label in lecture.exercises:
-            if label not in asked:
+            if label not in titles:
                 raise InputError(
                     f"book/lectures.yml, {lecture.title!r}: no chapter has an exercise {label!r}"
                 )
-        lines += [*_lecture(lecture, runs), ""]
-    lines += ["## Chapter by chapter", "", "| Chapter | Afterwards a student can | Exercises | Run |"]
-    lines += ["|---|---|---|---:|"]
-    for name, run in runs.items():
-        if name in plan.goals or by_chapter[name]:
-            named = ", ".join(f"{{ref}}`{asked[label]} <{label}>`" for label in by_chapter[name])
-            goal = plan.goals.get(name, "–")
-            lines.append(f"| {{doc}}`{name}` | {goal} | {named or '–'} | {clock(run.seconds)} |")
+        lines += [*_lecture(lecture, chapters), ""]
+    lines += ["## Chapter by chapter", ""]
+    lines += ["| Chapter | Afterwards a student can | Exercises | Reading | Run |"]
+    lines += ["|---|---|---|---:|---:|"]
+    for one in chapters:
+        named = [f"{{ref}}`{title} <{label}>`" for label, title in exercises(one.source)]
+        if named or one.name in plan.goals:
+            cells = [f"{{doc}}`{one.name}`", plan.goals.get(one.name, "–")]
+            cells += [", ".join(named) or "–", f"{reading_minutes(one.source)} min", _run(one)]
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _lecture(lecture: Lecture, runs: dict[str, Run]) -> list[str]:
-    seconds = sum(runs[name].seconds for name in lecture.chapters if name in runs)
+def _lecture(lecture: Lecture, chapters: list[Chapter]) -> list[str]:
+    used = {one.name: one for one in chapters if one.name in lecture.chapters}
+    seconds = sum(one.last.seconds for one in used.values() if one.last)
     read = ", ".join(f"{{doc}}`{name}`" for name in lecture.chapters)
     lines = [f"## {lecture.title}", "", f"*{lecture.question}*", ""]
-    lines += [f"{lecture.minutes} minutes. Chapters: {read}. ", ""]
-    lines += [f"All their cells together ran for {clock(seconds)} (minutes:seconds).", ""]
+    lines += [f"{lecture.minutes} minutes, from {read}.", ""]
+    ran = f"these chapters ran for {clock(seconds)} (minutes:seconds) in all"
+    lines += [f"On the machine of this build {ran}.", ""]
     lines += [f"{number}. {step}" for number, step in enumerate(lecture.plan, 1)]
     if lecture.exercises:
         lines += ["", "| Exercise | What to listen for in an answer |", "|---|---|"]
@@ -162,3 +163,7 @@ def _lecture(lecture: Lecture, runs: dict[str, Run]) -> list[str]:
             for label, answer in lecture.exercises.items()
         ]
     return lines
+
+
+def _run(chapter: Chapter) -> str:
+    return clock(chapter.last.seconds) if chapter.last else "–"
