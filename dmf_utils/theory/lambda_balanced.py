@@ -107,7 +107,7 @@ def lambda_balanced_flow(factors: Any, target: Any, times: Any) -> Tensor:
         raise ValueError(f"times must be at least 0, the least is {float(t.min())}")
     gap = last.T @ last - first @ first.T
     imbalance = float(gap.diagonal().mean())
-    apart = float((gap - imbalance * torch.eye(len(gap))).abs().max())
+    apart = float((gap - imbalance * torch.eye(len(gap), dtype=gap.dtype)).abs().max())
     scale = float(last.square().sum() + first.square().sum())
     if apart > 1e-9 * scale:
         raise ValueError(
