@@ -391,7 +391,7 @@ def test_gram_matrix_by_blocks() -> None:
         (PROBLEMS["one row"], {"tolerance": 0}, ValueError, "tolerance must be a positive"),
         (PROBLEMS["one row"], {"tolerance": math.nan}, ValueError, "tolerance must be"),
         (PROBLEMS["one row"], {"max_iterations": 0}, ValueError, "max_iterations must be at least"),
-        (PROBLEMS["one row"], {"max_iterations": 2.5}, TypeError, "max_iterations must be an int"),
+        (PROBLEMS["one row"], {"max_iterations": 2.5}, TypeError, "max_iterations must be a whole"),
     ],
 )
 def test_bad_arguments(problem, arguments, error, message) -> None:
