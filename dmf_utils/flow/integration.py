@@ -41,6 +41,7 @@ class Aim:
     tolerance: float
     method: Method
     max_steps: int
+    max_gradients: int
     gradient_dtype: torch.dtype
 
     @property
@@ -196,7 +197,7 @@ class FlowBatch:
             return self._finish(b, Status.reached, state)
         if run.time >= self.aim.end_time:
             return self._finish(b, Status.reached, state)
-        if run.n_steps >= self.aim.max_steps:
+        if run.n_steps >= self.aim.max_steps or run.n_gradients >= self.aim.max_gradients:
             return self._finish(b, Status.step_limit, state)
         # Rounding alone moves by more the more stages there are; and as these steps are the longer
         # ones, fewer of them show that nothing else moves.
