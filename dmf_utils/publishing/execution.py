@@ -22,7 +22,7 @@ import nbformat
 import psutil
 import yaml
 
-from dmf_utils._support.machine import hardware
+from dmf_utils._support.machine import hardware, one_thread_environment
 from dmf_utils._support.provenance import versions
 from dmf_utils.publishing.project import Project
 from dmf_utils.publishing.terminal import Progress, read_loop
@@ -174,15 +174,19 @@ def _watch(
     """Run papermill in a session of its own; whatever ends this function ends its kernel too."""
     loop, log = output.with_suffix(".progress"), output.with_suffix(".log")
     loop.unlink(missing_ok=True)
-    environment = os.environ | {
-        "DMF_PROGRESS": str(loop),
-        "DMF_LEDGER": str(project.ledger),
-        "DMF_CLAIMS": str(project.claims),
-        "JUPYTER_PREFER_ENV_PATH": "1",
-        "PYTHONPATH": os.pathsep.join(
-            filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")])
-        ),
-    }
+    environment = (
+        os.environ
+        | one_thread_environment()
+        | {
+            "DMF_PROGRESS": str(loop),
+            "DMF_LEDGER": str(project.ledger),
+            "DMF_CLAIMS": str(project.claims),
+            "JUPYTER_PREFER_ENV_PATH": "1",
+            "PYTHONPATH": os.pathsep.join(
+                filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")])
+            ),
+        }
+    )
     with log.open("w", encoding="utf-8") as errors:
         process = subprocess.Popen(
             command, stdout=errors, stderr=errors, env=environment, start_new_session=True

@@ -472,7 +472,7 @@ def test_gram_matrix_by_blocks() -> None:
         (PROBLEMS["one row"], {"residual": math.nan}, ValueError, "residual must be .* got nan"),
         (PROBLEMS["one row"], {"residual": "1e-3"}, ValueError, "residual must be a number"),
         (PROBLEMS["one row"], {"max_iterations": 0}, ValueError, "max_iterations must be at least"),
-        (PROBLEMS["one row"], {"max_iterations": 2.5}, TypeError, "max_iterations must be an int"),
+        (PROBLEMS["one row"], {"max_iterations": 2.5}, TypeError, "max_iterations must be a whole"),
     ],
 )
 def test_bad_arguments(problem, arguments, error, message) -> None:

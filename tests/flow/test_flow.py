@@ -900,9 +900,9 @@ BAD = {
     "max_steps": ({"max_steps": 0}, ValueError, "max_steps must be a positive number, got 0"),
     "max_gradients": ({"max_gradients": 0}, ValueError, "max_gradients must be a positive number"),
     "method": ({"method": "euler"}, ValueError, """"dormand-prince", got 'euler'"""),
-    "depth": ({"depth": 0}, ValueError, "depth must be a whole number of at least 1, got 0"),
+    "depth": ({"depth": 0}, ValueError, "depth must be at least 1, got 0"),
     "depth's type": ({"depth": "3"}, TypeError, "depth must be a whole number, got '3'"),
-    "hidden": ({"hidden": 0}, ValueError, "hidden must be a whole number of at least 1, got 0"),
+    "hidden": ({"hidden": 0}, ValueError, "hidden must be at least 1, got 0"),
     "problem": ({"problem": torch.eye(3)}, TypeError, "problem must be a Problem such as Matrix"),
     "no problem": ({"problem": []}, ValueError, "problem and start must not be empty"),
     "start": (
