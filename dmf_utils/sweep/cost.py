@@ -70,7 +70,7 @@ def estimate(chunks: Sequence[Chunk]) -> Estimate:
 def _count(run: Mapping[str, Any]) -> float:
     """Gradients expected of a run, in units of those that `_gradient_seconds` timed."""
     if run["method"] == "flow":
-        count = min(_GRADIENTS_OF_FLOW, 6 * run["max_steps"])
+        count = min(_GRADIENTS_OF_FLOW, 6 * run["max_steps"], run["max_gradients"])
     else:
         count = min(_LENGTH_OF_DESCENT / run["learning_rate"], run["max_steps"])
     if run["problem"] == "sensing":

@@ -34,6 +34,8 @@ DEFAULTS: dict[str, Any] = {
     "gradient_precision": "float64",  # of the flow; "float32" halves the time of a gradient
     "learning_rate": 1e-3,  # of descent
     "max_steps": 1_000_000,
+    "max_gradients": 1_000_000_000,  # of the flow; where it needs more its status is "step limit"
+    "residual": 0.0,  # by which "min_nuclear_norm" may miss each observation; the authors' is 1e-3
     "precision": "float64",  # or "float32", that of the authors' code
 }
 #: Runs of a full chunk. A batch of eight is as fast a run as any larger one, and is what a worker
@@ -46,13 +48,13 @@ _LARGEST_WHOLE = 2**63 - 1
 # What plays no part in a method is left empty in the table, and out of the key.
 _ONLY_FOR_RUNS = (
     *("depth", "start", "norm", "until_loss", "tolerance", "learning_rate", "max_steps"),
-    *("gradient_precision", "precision"),
+    *("max_gradients", "gradient_precision", "precision"),
 )
 _UNUSED = {
-    "flow": ("learning_rate",),
-    "descent": ("tolerance", "gradient_precision"),
+    "flow": ("learning_rate", "residual"),
+    "descent": ("tolerance", "gradient_precision", "max_gradients", "residual"),
     "min_nuclear_norm": _ONLY_FOR_RUNS,
-    "truth": _ONLY_FOR_RUNS,
+    "truth": (*_ONLY_FOR_RUNS, "residual"),
 }
 _CHOICES = {
     "problem": ("completion", "sensing"),
@@ -63,7 +65,7 @@ _CHOICES = {
 }
 _POSITIVE = (
     *("rows", "columns", "n_observed", "depth", "norm", "until_loss", "tolerance"),
-    *("learning_rate", "max_steps"),
+    *("learning_rate", "max_steps", "max_gradients"),
 )
 _ACCEPTED: dict[type, tuple[type, ...]] = {
     int: (int, np.integer),
@@ -135,6 +137,8 @@ def complete_run(run: Mapping[str, Any], at: int) -> dict[str, Any]:
             raise ValueError(f"run {at}: {name} must be positive and finite, got {whole[name]!r}")
     if whole["seed"] < 0:
         raise ValueError(f"run {at}: seed must be at least 0, got {whole['seed']!r}")
+    if not 0 <= whole["residual"] < math.inf:
+        raise ValueError(f"run {at}: residual must be at least 0, got {whole['residual']!r}")
     smaller = min(whole["rows"], whole["columns"])
     if not 0 <= whole["rank"] <= smaller:
         raise ValueError(f"run {at}: rank must be in 0…{smaller}, got {whole['rank']!r}")
