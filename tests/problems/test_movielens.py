@@ -185,7 +185,7 @@ def test_a_page_that_asks_for_a_password_counts_as_unavailable(
 
     page = b"<html>Welcome to the hotel's network. Your room number, please.</html>"
     monkeypatch.setattr(module.urllib.request, "urlopen", lambda *_, **__: Answer(page))
-    with pytest.raises(MovieLensUnavailable, match="Download ml-100k.zip from there"):
+    with pytest.raises(MovieLensUnavailable, match=r"Download ml-100k\.zip from there"):
         movielens()
     assert cached(tmp_path) == []
 
