@@ -29,6 +29,7 @@ from dmf_utils.publishing.terminal import Display
 __all__ = ["main"]
 
 _BAD_INPUT, _FAILED, _INTERRUPTED = 2, 1, 130
+_LONGEST = 1000  # characters of a message
 _CHAPTERS_KEPT = (
     "no kernel is left running. Finished chapters are kept: the same command goes on from there."
 )
@@ -70,8 +71,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _one_line(text: str) -> str:
-    """A message without line breaks and without what a terminal would take for a command."""
-    return "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))
+    """A message without line breaks, without what a terminal takes for a command, not too long."""
+    line = "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 200]} … {line[-150:]}"
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> NoReturn:
