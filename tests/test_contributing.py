@@ -7,6 +7,8 @@ import matplotlib.pyplot as plt
 import torch
 import yaml
 
+from dmf_utils import Status
+
 ROOT = Path(__file__).resolve().parents[1]
 _TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 SECTION = _TEXT.split("## A problem of your own")[1].split("\n## ")[0]
@@ -22,7 +24,7 @@ def test_a_problem_of_your_own_is_followed_drawn_and_judged(tmp_path, monkeypatc
             Path("claims.yml").write_text(text, encoding="utf-8")
         else:
             exec(text, names)
-    assert names["run"].status == "reached"
+    assert names["run"].status is Status.reached
     assert names["verdict"] == yaml.safe_load(Path("claims.yml").read_text())[0]["verdict"]
     assert len(names["axes"].lines) >= 4
     plt.close(names["figure"])

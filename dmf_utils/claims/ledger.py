@@ -9,8 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from dmf_utils._support.yaml_files import read_yaml
 from dmf_utils.claims.rules import Measured, Rule, parse_rule, plain_value
 
 __all__ = ["Claim", "Kind", "Verdict", "find_ledger", "judge", "load"]
@@ -141,7 +140,7 @@ def load(path: str | os.PathLike[str] | None = None) -> dict[str, Claim]:
     path = Path(path) if path is not None else find_ledger()
     if not path.is_file():
         raise ValueError(f"ledger: {path} does not exist; name the file book/claims.yml")
-    rows = yaml.safe_load(path.read_text(encoding="utf-8")) or []
+    rows = read_yaml(path, path.name) or []
     if not isinstance(rows, list):
         raise ValueError(f"{path.name}: got a {type(rows).__name__}, must be a list of rows")
     claims: dict[str, Claim] = {}

@@ -86,9 +86,11 @@ def dormand_prince_step(
         torch.linalg.vector_norm(point, dim=-1).tolist(),
         torch.linalg.vector_norm(errors, dim=-1).tolist(),
         torch.linalg.vector_norm(moved, dim=-1).tolist(),
+        torch.linalg.vector_norm(row[6], dim=-1).tolist(),
         interpolate,
         missed,
         [6] * len(states),
+        [0.0] * len(states),
         curvatures.tolist(),
         directions,
     )

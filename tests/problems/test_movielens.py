@@ -246,7 +246,7 @@ def test_data_that_is_not_there(by: str, tmp_path: Path, monkeypatch: pytest.Mon
         ({"n_users": 0}, ValueError, "n_users must be at least 1, got 0"),
         ({"n_users": 944}, ValueError, "n_users must be at most 943, got 944"),
         ({"n_movies": 1683}, ValueError, "n_movies must be at most 1682, got 1683"),
-        ({"n_movies": 2.5}, TypeError, "n_movies must be an integer"),
+        ({"n_movies": 2.5}, TypeError, "n_movies must be a whole number"),
     ],
 )
 def test_bad_sizes_are_refused_before_looking(arguments, error, message) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from browsing import DESK, PHONE
 
+from dmf_utils._support.notebooks import read_notebook
 from dmf_utils.publishing import parameters
 from dmf_utils.theory.aligned_modes import aligned_singular_value, time_to_reach
 
@@ -72,7 +73,7 @@ def test_the_curve_is_drawn_through_the_solution(alone: Any) -> None:
 
 def test_the_figure_opens_with_the_chapters_parameters(alone: Any) -> None:
     alone.reload()
-    known = parameters.read(CHAPTER)
+    known = parameters.read(read_notebook(CHAPTER), CHAPTER.name)
     values = [
         float(alone.locator(f"[data-shows={name}]").inner_text())
         for name in ("start", "first", "second")
