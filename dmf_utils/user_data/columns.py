@@ -14,27 +14,29 @@ __all__ = ["MISSING_WORDS", "Layout", "LayoutChoice", "find_layout", "is_missing
 LayoutChoice = Literal["auto", "triplets", "wide"]
 
 NAMES = ("row", "column", "value")
-MISSING_WORDS = frozenset(
-    ["nan", "na", "n/a", "#n/a", "<na>", "null", "none", "nil", "?", "-", "--", ".", "missing"]
-)  # and nothing at all
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+MISSING_WORDS = _words("nan na n/a #n/a <na> null none nil ? - -- . missing")  # and nothing at all
 _NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 # Names as `_plain` writes them, of the three columns of a list of ratings or measurements.
-_ROW = set(
-    "row,rows,i,user,users,person,member,customer,client,reviewer,reader,viewer,listener,student,"
-    "patient,subject,sample,cell,participant,respondent,rater,judge,author".split(",")
+_ROW = _words(
+    "row rows i user users person member customer client reviewer reader viewer listener student "
+    "patient subject sample cell participant respondent rater judge author"
 )
-_COLUMN = set(
-    "column,columns,col,j,item,items,movie,film,product,book,isbn,artist,song,track,business,"
-    "restaurant,recipe,joke,anime,game,course,question,feature,variable,gene,keyword,tag,asin,"
-    "venue,hotel,beer".split(",")
+_COLUMN = _words(
+    "column columns col j item items movie film product book isbn artist song track business "
+    "restaurant recipe joke anime game course question feature variable gene keyword tag asin "
+    "venue hotel beer"
 )
-_VALUE = set(
-    "value,values,val,rating,ratings,rate,score,scores,star,stars,grade,mark,count,counts,weight,"
-    "strength,measurement,response,plays,trust,vote".split(",")
+_VALUE = _words(
+    "value values val rating ratings rate score scores star stars grade mark count counts weight "
+    "strength measurement response plays trust vote"
 )
-_IGNORED = set(
-    "timestamp,time,date,datetime,index,unnamed,unixreviewtime,reviewtime,observed".split(",")
-)
+_IGNORED = _words("timestamp time date datetime index unnamed unixreviewtime reviewtime observed")
 _ENDINGS = ("id", "ids", "idx", "index", "no", "number", "num", "name", "key", "code", "value")
 
 

@@ -366,6 +366,6 @@ def _dominated(by_column: pd.DataFrame, name: str, scale: Scale) -> list[str]:
         return []
     return [
         f"one column, {by_column.index[0]!r}, makes {100 * top.share:.0f} % of the squared error "
-        f"of {name}: the error in the table is that column's; see the errors by column, or give each "
-        "its own unit (scale columns)"
+        f"of {name}: the error in the table is that column's; see the errors by column, or give "
+        "each its own unit (scale columns)"
     ]
