@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import signal
 import sys
 import tempfile
@@ -265,22 +264,7 @@ def _claims(quick: bool) -> int:
     return _FAILED if worse else 0
 
 
-@dmf.command(
-    "complete",
-    short_help="Complete a partially observed matrix of your own.",
-    context_settings={"ignore_unknown_options": True},
-    add_help_option=False,
-)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@click.pass_context
-def _complete(context: click.Context, arguments: tuple[str, ...]) -> int:
-    parser = argparse.ArgumentParser(prog="dmf")
-    complete.add_complete(parser.add_subparsers())
-    options = parser.parse_args(["complete", *arguments])
-    context.obj["interrupted"] = options.interrupted
-    return int(options.command(None, options))
-
-
+dmf.add_command(complete.command)
 dmf.add_command(sweep.command)
 
 
