@@ -237,6 +237,26 @@ def _handouts(chapters: tuple[str, ...], version: str | None, course: str, quick
     return 0
 
 
+@dmf.command("slides", short_help="Make the slides of the three lectures.")
+@click.option("--quick", is_flag=True, help="From the book's quick size.")
+def _slides(quick: bool) -> int:
+    """Make the slides of each lecture of book/lectures.yml, with figures and numbers of the run.
+
+    Each is one file of HTML that needs no network, and a PDF, in _build/slides. What of the book
+    is not executed yet is executed first.
+    """
+    from dmf_utils.teaching import pdf, slides  # loads nbconvert: only when asked for
+
+    try:
+        made = slides.make_slides(Project.find().at_size(quick=quick))
+    except pdf.PrintError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return _FAILED
+    for path in made:
+        print(path)
+    return 0
+
+
 @dmf.command("claims", short_help="Print the ledger as last measured.")
 @click.option("--quick", is_flag=True, help="As measured at the small size.")
 def _claims(quick: bool) -> int:
