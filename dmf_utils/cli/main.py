@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import signal
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from dmf_utils.publishing.terminal import Display
 __all__ = ["main"]
 
 _BAD_INPUT, _FAILED, _INTERRUPTED = 2, 1, 130
+_LONGEST = 1000  # characters of a message
 _CHAPTERS_KEPT = (
     "no kernel is left running. Finished chapters are kept: the same command goes on from there."
 )
@@ -70,8 +70,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _one_line(text: str) -> str:
-    """A message without line breaks and without what a terminal would take for a command."""
-    return "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))
+    """A message without line breaks, without what a terminal takes for a command, not too long."""
+    line = "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 200]} … {line[-150:]}"
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> NoReturn:
@@ -283,22 +284,7 @@ def _claims(quick: bool) -> int:
     return _FAILED if worse else 0
 
 
-@dmf.command(
-    "complete",
-    short_help="Complete a partially observed matrix of your own.",
-    context_settings={"ignore_unknown_options": True},
-    add_help_option=False,
-)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@click.pass_context
-def _complete(context: click.Context, arguments: tuple[str, ...]) -> int:
-    parser = argparse.ArgumentParser(prog="dmf")
-    complete.add_complete(parser.add_subparsers())
-    options = parser.parse_args(["complete", *arguments])
-    context.obj["interrupted"] = options.interrupted
-    return int(options.command(None, options))
-
-
+dmf.add_command(complete.command)
 dmf.add_command(sweep.command)
 
 
