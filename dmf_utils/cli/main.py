@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import signal
 import sys
 import tempfile
@@ -238,6 +237,26 @@ def _handouts(chapters: tuple[str, ...], version: str | None, course: str, quick
     return 0
 
 
+@dmf.command("slides", short_help="Make the slides of the three lectures.")
+@click.option("--quick", is_flag=True, help="From the book's quick size.")
+def _slides(quick: bool) -> int:
+    """Make the slides of each lecture of book/lectures.yml, with figures and numbers of the run.
+
+    Each is one file of HTML that needs no network, and a PDF, in _build/slides. What of the book
+    is not executed yet is executed first.
+    """
+    from dmf_utils.teaching import pdf, slides  # loads nbconvert: only when asked for
+
+    try:
+        made = slides.make_slides(Project.find().at_size(quick=quick))
+    except pdf.PrintError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return _FAILED
+    for path in made:
+        print(path)
+    return 0
+
+
 @dmf.command("claims", short_help="Print the ledger as last measured.")
 @click.option("--quick", is_flag=True, help="As measured at the small size.")
 def _claims(quick: bool) -> int:
@@ -265,22 +284,7 @@ def _claims(quick: bool) -> int:
     return _FAILED if worse else 0
 
 
-@dmf.command(
-    "complete",
-    short_help="Complete a partially observed matrix of your own.",
-    context_settings={"ignore_unknown_options": True},
-    add_help_option=False,
-)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@click.pass_context
-def _complete(context: click.Context, arguments: tuple[str, ...]) -> int:
-    parser = argparse.ArgumentParser(prog="dmf")
-    complete.add_complete(parser.add_subparsers())
-    options = parser.parse_args(["complete", *arguments])
-    context.obj["interrupted"] = options.interrupted
-    return int(options.command(None, options))
-
-
+dmf.add_command(complete.command)
 dmf.add_command(sweep.command)
 
 
