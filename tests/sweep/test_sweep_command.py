@@ -132,7 +132,7 @@ def test_what_is_wrong_is_told_in_one_line_before_anything(
     monkeypatch.setattr(module, "compute_chunk", None)
     assert run("spec.yml", "--out", "t.parquet") == 2
     shown = capsys.readouterr().err
-    assert shown.startswith("dmf: spec.yml: ")
+    assert shown.startswith(("dmf: spec.yml: ", "dmf: spec.yml, line "))
     assert told in shown
     assert len(shown.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["spec.yml"]
