@@ -364,7 +364,13 @@ def test_no_solution_is_in_any_student_file(class_book: Project) -> None:
     files.append(folder / "small-student.ipynb")
     names = {path.name for path in files}
     assert OF_A_TEXT_PAGE in (class_book.html / "intro.html").read_text(encoding="utf-8")
-    assert {"intro.html", "small.html", "searchindex.js", "small.ipynb", "small-student.ipynb"} <= names
+    assert {
+        "intro.html",
+        "small.html",
+        "searchindex.js",
+        "small.ipynb",
+        "small-student.ipynb",
+    } <= names
     for path in files:
         content = path.read_bytes().decode("utf-8", errors="replace").casefold()
         assert not [word for word in (*SECRETS, OF_A_TEXT_PAGE) if word in content], path
