@@ -18,7 +18,7 @@ from dmf_utils._support.errors import InputError
 from dmf_utils.publishing import pages
 from dmf_utils.publishing.build import build_book
 from dmf_utils.publishing.chapter import LEDGER_CHAPTER, Chapter, read_chapters
-from dmf_utils.publishing.lectures import Lecture, Slide, load
+from dmf_utils.publishing.lectures import Lecture, load
 from dmf_utils.publishing.project import Project
 from dmf_utils.teaching import pdf
 
