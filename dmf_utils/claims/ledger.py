@@ -9,8 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from dmf_utils._support.yaml_files import read_yaml
 from dmf_utils.claims.rules import Measured, Rule, parse_rule, plain_value
 
 __all__ = ["Claim", "Kind", "Verdict", "find_ledger", "judge", "load"]
@@ -36,7 +35,11 @@ class Verdict(StrEnum):
 
 
 class Kind(StrEnum):
-    """What a row is evidence of; the kinds are never counted together."""
+    """What a row is evidence of; the kinds are never counted together.
+
+    A claim of the paper, or of a later one, is something that a run could refute. An identity
+    holds for any such matrix, whoever stated it: it tests our code. The rest is ours.
+    """
 
     PAPER = "paper"
     IDENTITY = "identity"
@@ -45,23 +48,15 @@ class Kind(StrEnum):
 
     @property
     def label(self) -> str:
-        """The kind in a table's head."""
-        return _KINDS[self][0]
-
-    @property
-    def meaning(self) -> str:
-        """The kind in a sentence."""
-        return _KINDS[self][1]
+        """The kind in a reader's words."""
+        return _LABELS[self]
 
 
-_KINDS = {
-    Kind.PAPER: ("Claim of the paper", "A claim or a figure of the paper. A run could refute it."),
-    Kind.IDENTITY: (
-        "Identity",
-        "A theorem or an identity. It holds for any such matrix, so the row tests our code.",
-    ),
-    Kind.OURS: ("Ours", "Not in the paper. Derived or observed here."),
-    Kind.LATER: ("Later paper", "A claim of a later paper. A run could refute it."),
+_LABELS = {
+    Kind.PAPER: "Claim of the paper",
+    Kind.IDENTITY: "Identity",
+    Kind.OURS: "Ours",
+    Kind.LATER: "Later paper",
 }
 
 
@@ -141,7 +136,7 @@ def load(path: str | os.PathLike[str] | None = None) -> dict[str, Claim]:
     path = Path(path) if path is not None else find_ledger()
     if not path.is_file():
         raise ValueError(f"ledger: {path} does not exist; name the file book/claims.yml")
-    rows = yaml.safe_load(path.read_text(encoding="utf-8")) or []
+    rows = read_yaml(path, path.name) or []
     if not isinstance(rows, list):
         raise ValueError(f"{path.name}: got a {type(rows).__name__}, must be a list of rows")
     claims: dict[str, Claim] = {}

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from nbformat import NotebookNode
 
-from dmf_utils._support.files import write_whole
+from dmf_utils._support import files
+from dmf_utils._support.errors import InputError
 from dmf_utils._support.notebooks import headings, title
 from dmf_utils.claims.ledger import Claim, Kind, Verdict, find_ledger, judge
 from dmf_utils.claims.recording import MIME_TYPE
@@ -30,6 +31,7 @@ __all__ = [
 
 RESULTS_VARIABLE = "DMF_CLAIMS"
 Row = dict[str, Any]
+_FIELDS = ("id", "group", "paper", "statement", "expected", "measured", "rule", "chapter")
 
 
 class Place(NamedTuple):
@@ -118,15 +120,35 @@ def _row(claim: Claim, measured: Any, place: Place | None) -> Row:
 
 def write(rows: list[Row], path: Path) -> None:
     """Write the rows, whole or not at all, and only if they changed."""
-    text = json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
-    if not (path.is_file() and path.read_text(encoding="utf-8") == text):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda file: file.write(text.encode()))
+    content = (json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode()
+    if not path.is_file():
+        files.clear(path)
+    elif path.read_bytes() == content:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_whole(path, lambda file: file.write(content))
 
 
 def read(path: Path) -> list[Row]:
-    """The rows of a ``claims.json``."""
-    rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))
+    """The rows of a ``claims.json``.
+
+    Raises
+    ------
+    InputError
+        If the file holds no such rows.
+    """
+    try:
+        rows: list[Row] = json.loads(path.read_bytes())
+        for row in rows:
+            Verdict(row["verdict"])
+            Kind(row["kind"])
+            missing = [name for name in _FIELDS if name not in row]
+            if missing:
+                raise ValueError(f"a row lacks the field {missing[0]}")
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise InputError(
+            f"{path}: is damaged, or not of this version ({error}); `dmf book` writes it anew"
+        ) from error
     return rows
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dmf_utils.flow.batch import Factorizations
-from dmf_utils.flow.step import ORIGIN, POINT, Step, Workspace
+from dmf_utils.flow.step import ORIGIN, POINT, Step, Workspace, norms
 
 __all__ = ["chebyshev_stages", "chebyshev_step", "longest_chebyshev_step", "spectral_radius"]
 
@@ -143,15 +143,65 @@ def chebyshev_step(
     """
     # The first and the last of five rows hold the two newest stages, as distances from the origin:
     # so what a coarser gradient rounds off stays in proportion to the step. Between them stand what
-    # is expected and the slopes at the origin and at a stage. A stage is one product with four
-    # neighbouring rows, less the fifth, whose place it takes.
+    # is expected and the slopes at the origin and at a stage.
     count = len(states)
-    memory, row, factors = workspace.of_first(count)
+    memory, row, _ = workspace.of_first(count)
     for i in range(count):  # row by row: gathered first, they would be copied twice
         row[1][i], row[2][i], row[ORIGIN][i] = expected[i], gradients[i], states[i]
     table, methods = _tables(tuple(stages))
     of_rows = [[[1.0, 1.0, -size, -size, 1.0, 1.0]] for size in h]
     weights = (table * torch.tensor(of_rows, dtype=table.dtype)).to(memory)
+    _make_stages(batch, stages, workspace, weights)
+    _, row, factors = workspace.of_first(count)
+    at_end, point = row[3], row[POINT]
+    ends, moves = [], []
+    for i, (s, method) in enumerate(zip(stages, methods, strict=True)):
+        newest = row[_row(s)][i]
+        ends.append(torch.add(states[i], newest, alpha=method.b[-1]))
+        moves.append(method.b[-1] * norms(newest))
+        point[i] = ends[i]
+    losses = batch.gradient_at(factors[POINT], out=factors[3])
+    sizes = norms(point).tolist()
+    missed = torch.bmm(weights[:, -1:, :5], memory[:, :5]).squeeze(1)
+    errors = norms(torch.sub(missed, row[1], out=point)).tolist()
+    speeds = norms(at_end).tolist()
+    along = [torch.linalg.vecdot(of.double(), at_end.double()).tolist() for of in (missed, row[1])]
+
+    def interpolate(b: int, theta: float) -> Tensor:
+        # Cubic Hermite polynomial: its error is of fourth order in h.
+        back = 1 - theta
+        return (
+            back**2 * (1 + 2 * theta) * states[b]
+            + theta**2 * (1 + 2 * back) * ends[b]
+            - h[b] * theta * back * (back * gradients[b] - theta * at_end[b])
+        )
+
+    return Step(
+        ends,
+        at_end,
+        losses.tolist(),
+        sizes,
+        [one.missed * size for one, size in zip(methods, errors, strict=True)],
+        [float(move) for move in moves],
+        speeds,
+        interpolate,
+        lambda b: missed[b],
+        list(stages),
+        [
+            -method.missed * _delay(*of_one, float(norms(first)))
+            for method, *of_one, first in zip(methods, *along, speeds, gradients, strict=True)
+        ],
+    )
+
+
+def _make_stages(
+    batch: Factorizations, stages: Sequence[int], workspace: Workspace, weights: Tensor
+) -> None:
+    """Fill the first and the last row in turn, until each factorization has its last stage.
+
+    A stage is one product with four neighbouring rows, less the fifth, whose place it takes.
+    """
+    memory = workspace.of_first(len(stages)).memory
     to_last, to_first = (weights[:, :, None, four].unbind(1) for four in (_UPPER, _LOWER))
     scales = weights[:, :, 5:].unbind(1)
     torch.bmm(weights[:, :1, 1:3], memory[:, 1:3], out=memory[:, :1])
@@ -172,39 +222,18 @@ def chebyshev_step(
             torch.bmm(of_stage, four, out=made)
         else:
             torch.baddbmm(made, of_stage, four, beta=-1, out=made)
-    _, row, factors = workspace.of_first(count)
-    at_end, point = row[3], row[POINT]
-    ends, moves = [], []
-    for i, (s, method) in enumerate(zip(stages, methods, strict=True)):
-        newest = row[_row(s)][i]
-        ends.append(torch.add(states[i], newest, alpha=method.b[-1]))
-        moves.append(method.b[-1] * torch.linalg.vector_norm(newest))
-        point[i] = ends[i]
-    losses = batch.gradient_at(factors[POINT], out=factors[3])
-    sizes = torch.linalg.vector_norm(point, dim=-1).tolist()
-    missed = torch.bmm(weights[:, -1:, :5], memory[:, :5]).squeeze(1)
-    errors = torch.linalg.vector_norm(torch.sub(missed, row[1], out=point), dim=-1).tolist()
 
-    def interpolate(b: int, theta: float) -> Tensor:
-        # Cubic Hermite polynomial: its error is of fourth order in h.
-        back = 1 - theta
-        return (
-            back**2 * (1 + 2 * theta) * states[b]
-            + theta**2 * (1 + 2 * back) * ends[b]
-            - h[b] * theta * back * (back * gradients[b] - theta * at_end[b])
-        )
 
-    return Step(
-        ends,
-        at_end,
-        losses.tolist(),
-        sizes,
-        [one.missed * size for one, size in zip(methods, errors, strict=True)],
-        [float(move) for move in moves],
-        interpolate,
-        lambda b: missed[b],
-        list(stages),
-    )
+def _delay(missed: float, expected: float, speed: float, first_speed: float) -> float:
+    """Time that the flow takes for what is still missed, both given along the end's gradient.
+
+    What was expected came as a constant slope: on its way to the end it has grown with the speed.
+    """
+    if not 0 < speed < math.inf or not 0 < first_speed < math.inf:
+        return 0.0
+    growth = max(-1.0, min(1.0, math.log(speed / first_speed)))
+    carried = math.expm1(growth) / growth if abs(growth) > 1e-6 else 1.0
+    return (missed - carried * expected) / speed / speed
 
 
 def spectral_radius(
@@ -235,14 +264,14 @@ def spectral_radius(
     # Far enough apart that rounding does not decide, near enough that curvature does not change.
     share = 1e-6 if state.dtype == torch.float64 else 3e-4
     least = torch.finfo(state.dtype).tiny
-    distance = share * torch.linalg.vector_norm(state).clamp_min(math.sqrt(least))
+    distance = share * max(float(norms(state)), math.sqrt(least))
     estimate, taken, at = 0.0, 0, torch.empty_like(state)
     for _ in range(max_iterations):
         taken += 1
-        direction = direction / torch.linalg.vector_norm(direction).clamp_min(least)
+        direction = direction / max(float(norms(direction)), least)
         batch.gradient(state + distance * direction, out=at)
         direction = (at - gradient) / distance
-        previous, estimate = estimate, float(torch.linalg.vector_norm(direction))
+        previous, estimate = estimate, float(norms(direction))
         if not math.isfinite(estimate) or abs(estimate - previous) <= accuracy * estimate:
             break
     return estimate, direction, taken

@@ -21,13 +21,15 @@ from dmf_utils.flow.chebyshev import (
 )
 from dmf_utils.flow.dormand_prince import dormand_prince_step
 from dmf_utils.flow.step import Step, Workspace
-from dmf_utils.flow.step_size import Run
+from dmf_utils.flow.step_size import StepControl, tolerated_error
 from dmf_utils.flow.trajectory import Record, Recorder, Status, Trajectory
+from dmf_utils.flow.waiting import broken_law, lowest_level, smallest_resolved_loss, what_waits
 
 __all__ = ["Aim", "FlowBatch", "Method"]
 
-_SHARE_OF_LAST_STEPS = 0.3  # of the tolerance: what they miss, no later step dampens
 _STILL_ACCEPTED = 1.5  # times the tolerance, of a Chebyshev step: to try again costs more
+_LOOK_AFTER = 10  # steps that moved nothing, whether anything waits
+_ROUNDED = 1e-3  # of the smallest mode of a start: what coarse gradients may round off
 
 Method = Literal["automatic", "dormand-prince"]
 
@@ -68,9 +70,13 @@ class FlowBatch:
         lengths = 0.01 * torch.where(sizes > 0, sizes, 1e-4)
         first_steps = torch.where(slopes > 0, lengths / slopes, math.inf).tolist()
         self.runs = [
-            Run(loss, first, Recorder(record))
+            StepControl(loss, first, Recorder(record))
             for loss, first in zip(losses, first_steps, strict=True)
         ]
+        self.origins = list(self.states)
+        self.levels = [0.0] * len(states)  # what waits: looked for where rounding may hide it
+        if aim.gradient_dtype != states.dtype and len(batch.shapes) > 1:
+            self.levels = [lowest_level(self._factors(state)) for state in self.states]
         self.fine_workspace: Workspace | None = None
         self.taken: dict[tuple[int, ...], Factorizations] = {}
         self.done: dict[int, Trajectory] = {}
@@ -92,16 +98,19 @@ class FlowBatch:
         smooth = [b for b in active if not self.runs[b].is_stiff]
         stages = {b: self._stages(b) for b in stiff}
         stiff.sort(key=lambda b: -stages[b])
-        fine = [b for b in stiff if self._must_be_fine(b)]
-        coarse = [b for b in stiff if b not in fine]
-        if smooth:
-            self._step(smooth, None, self.workspace)
-        if coarse:
-            self._step(coarse, [stages[b] for b in coarse], self.workspace)
-        if fine:
-            if self.fine_workspace is None:
-                self.fine_workspace = self._workspace(self.states[0].dtype)
-            self._step(fine, [stages[b] for b in fine], self.fine_workspace)
+        fine = {b for b in active if self._must_be_fine(b)}
+        if fine and self.fine_workspace is None:
+            self.fine_workspace = self._workspace(self.states[0].dtype)
+        for group in (smooth, stiff):
+            for is_fine in (False, True):
+                chosen = [b for b in group if (b in fine) == is_fine]
+                workspace = self.fine_workspace if is_fine else self.workspace
+                if chosen:
+                    self._step(
+                        chosen,
+                        [stages[b] for b in chosen] if chosen[0] in stages else None,
+                        workspace,
+                    )
 
     def _workspace(self, dtype: torch.dtype) -> Workspace:
         room = len(self.states), 9, *self.states[0].shape
@@ -120,10 +129,16 @@ class FlowBatch:
             step = chebyshev_step(*origin, stages, workspace, expected)
         for i, b in enumerate(group):
             self.runs[b].n_gradients += step.evaluations[i]
-            size = max(step.sizes[i], 1e-300)
-            is_last = stages is None and self.aim.is_reached(0.01 * step.losses[i])
-            tolerated = self.aim.tolerance * size * (_SHARE_OF_LAST_STEPS if is_last else 1.0)
-            self._settle(b, step, i, h[i], step.errors[i] / tolerated, step.moves[i] / size)
+            tolerated = tolerated_error(
+                self.aim.tolerance,
+                max(step.sizes[i], 1e-300),
+                step.moves[i],
+                stages=None if stages is None else stages[i],
+                is_faster=step.speeds[i] > self.runs[b].speed,
+                is_last=stages is None and self.aim.is_reached(0.01 * step.losses[i]),
+            )
+            self.runs[b].tolerated = tolerated / max(step.sizes[i], 1e-300)
+            self._settle(b, step, i, h[i], step.errors[i] / tolerated)
         share = (time.perf_counter() - begin) / len(group)
         for b in group:
             self.runs[b].seconds += share
@@ -138,10 +153,19 @@ class FlowBatch:
         return self.taken[key]
 
     def _must_be_fine(self, b: int) -> bool:
-        """Whether the step is so long that what single precision rounds off passes for an error."""
-        run = self.runs[b]
-        noise = torch.finfo(self.aim.gradient_dtype).eps * run.step * run.curvature
-        return self.aim.gradient_dtype != self.states[b].dtype and noise > self.aim.tolerance
+        """Whether what single precision rounds off would pass for an error, or for a mode."""
+        run, state = self.runs[b], self.states[b]
+        eps = torch.finfo(self.aim.gradient_dtype).eps
+        if self.aim.gradient_dtype == state.dtype or run.is_fine:
+            return run.is_fine
+        if 0 < _ROUNDED * self.levels[b] < eps * float(torch.linalg.vector_norm(state)):
+            # From here on, all gradients: what one of them rounds off would stay in the state.
+            run.is_fine, exact = True, torch.empty_like(state)[None]
+            self._taken([b]).gradient(state[None], out=exact)
+            self.gradients[b], run.n_gradients = exact[0], run.n_gradients + 1
+            return True
+        noise = eps * (run.step * run.curvature if run.is_stiff else 3.3)
+        return noise > run.tolerated
 
     def _stages(self, b: int) -> int:
         """Stages of the Chebyshev step of run `b`; its curvature is estimated anew when old."""
@@ -149,9 +173,9 @@ class FlowBatch:
         if run.curvature is None or run.curvature_age >= 20:
             seen, run.direction, n = spectral_radius(
                 self._taken([b]),
-                self.states[b][None].to(self.aim.gradient_dtype),
+                self.states[b][None].to(self.gradients[b].dtype),
                 self.gradients[b][None],
-                run.direction.view(1, -1).to(self.aim.gradient_dtype),
+                run.direction.view(1, -1).to(self.gradients[b].dtype),
                 max_iterations=20 if run.curvature is None else 4,
             )
             run.curvature, run.curvature_age = 1.1 * seen, 0  # seen from below
@@ -166,44 +190,37 @@ class FlowBatch:
                 run.step, stages = shorter, stages - 1
         return stages
 
-    def _settle(self, b: int, step: Step, i: int, h: float, error: float, move: float) -> None:
+    def _settle(self, b: int, step: Step, i: int, h: float, error: float) -> None:
         """Accept or reject the step that run `b` tried."""
         run, loss = self.runs[b], step.losses[i]
         if not (math.isfinite(loss) and error <= (_STILL_ACCEPTED if run.is_stiff else 1)):
-            was_finite = math.isfinite(loss) and math.isfinite(error)
-            run.step = h
-            run.next_step(error if was_finite else math.inf, accepted=False)
-            run.curvature_age = 20
-            if run.step <= 1e-15 * run.time or run.step < 1e-290:
-                status = Status.stalled if was_finite else Status.diverged
-                self._finish(b, status, self.states[b])
-            return
-        theta = 1.0
+            return self._reject(b, h, error if math.isfinite(loss) else math.inf)
+        theta, left = 1.0, self.aim.end_time - run.time
+        # The last step ends at the asked time itself; any other when its error says that it does.
+        span = left if h >= left else h - max(-0.3 * h, min(0.3 * h, step.delays[i]))
         if self.aim.is_reached(loss) and step.gradients.dtype != self.states[b].dtype:
             loss = float(self._taken([b]).loss(step.states[i][None]))
         if self.aim.is_reached(loss):
             theta = self._locate(b, lambda at: step.interpolate(i, at), loss)
-        # The last step ends at the asked time itself, however the sum is rounded.
-        to_the_end = theta == 1 and h >= self.aim.end_time - run.time
-        end = self.aim.end_time if to_the_end else run.time + theta * h
+        to_the_end = theta * span >= left
+        theta = min(theta, left / span)
+        end = self.aim.end_time if to_the_end else run.time + theta * span
         while run.recorder.next_time <= end:
-            at = (run.recorder.next_time - run.time) / h
+            at = (run.recorder.next_time - run.time) / span
             self._record(b, step.interpolate(i, at))
         state = step.states[i] if theta == 1 else step.interpolate(i, theta)
         run.n_steps += 1
         run.time, run.loss = end, loss
-        if self.aim.is_reached(loss):
+        if theta < 1:
             run.loss = float(self._taken([b]).loss(state[None]))
-            return self._finish(b, Status.reached, state)
-        if run.time >= self.aim.end_time:
+        if self.aim.is_reached(loss) or to_the_end:
             return self._finish(b, Status.reached, state)
         if run.n_steps >= self.aim.max_steps or run.n_gradients >= self.aim.max_gradients:
             return self._finish(b, Status.step_limit, state)
-        # Rounding alone moves by more the more stages there are; and as these steps are the longer
-        # ones, fewer of them show that nothing else moves.
-        is_still = move < 1e-13 * max(1.0, 0.1 * step.evaluations[i])
-        run.still_steps = run.still_steps + (5 if run.is_stiff else 1) if is_still else 0
-        run.step = h
+        # Rounding alone moves by more the more stages there are.
+        is_still = step.moves[i] < 1e-13 * max(1.0, 0.1 * step.evaluations[i]) * step.sizes[i]
+        run.still_steps = run.still_steps + 1 if is_still else 0
+        run.step, run.speed = h, step.speeds[i]
         run.next_step(error, accepted=True)
         seen = None if step.curvatures is None else step.curvatures[i]
         if self.aim.method == "automatic":
@@ -212,7 +229,36 @@ class FlowBatch:
             run.remember(step.missed(i), h)
         self.states[b] = state
         self.gradients[b].copy_(step.gradients[i])
-        return self._stand_still(b) if run.still_steps >= 50 else None
+        return self._look_for_what_waits(b) if run.still_steps >= _LOOK_AFTER else None
+
+    def _reject(self, b: int, h: float, error: float) -> None:
+        run = self.runs[b]
+        run.step = h
+        run.next_step(error, accepted=False)
+        run.curvature_age = 20
+        if run.step <= 1e-15 * run.time or run.step < 1e-290:
+            status = Status.stalled if math.isfinite(error) else Status.diverged
+            self._finish(b, status, self.states[b])
+
+    def _look_for_what_waits(self, b: int) -> None:
+        """End a run that is seen at rest if nothing can move before its end; else let it go on."""
+        run, left = self.runs[b], self.aim.end_time - self.runs[b].time
+        factors = [W.to(torch.float64) for W in self._factors(self.states[b])]
+        waiting = what_waits(self._taken([b]).problem, factors, run.speed)
+        if waiting.time >= left:
+            return self._stand_still(b)
+        if not waiting.is_resolved:
+            run.detail = (
+                f"from time {run.time:.3g} on, what waits at a saddle is smaller than rounding"
+            )
+        # Where the steps that are left do not reach to the next motion, they are not made.
+        longest = run.step if run.curvature is None else longest_chebyshev_step(run.curvature)
+        if min(waiting.time, left) > (self.aim.max_steps - run.n_steps) * max(longest, run.step):
+            later = run.time + min(waiting.time, left)
+            run.detail = f"nothing moves before time {later:.3g}, and the steps left end sooner"
+            return self._finish(b, Status.step_limit, self.states[b])
+        run.still_steps = -5 * _LOOK_AFTER
+        return None
 
     def _locate(self, b: int, at: Callable[[float], Tensor], end_loss: float) -> float:
         """The fraction of the step at which the loss is the asked one."""
@@ -255,16 +301,31 @@ class FlowBatch:
         run = self.runs[b]
         with torch.inference_mode(False):
             factors = self._factors(state)
+            product = product_matrix(factors)
+            is_reached = status is Status.reached
+            detail = self._what_is_wrong(b, factors, product) if is_reached else run.detail
             self.done[b] = run.recorder.finish(
-                product=product_matrix(factors),
+                product=product,
                 factors=factors,
                 loss=run.loss,
                 time=run.time,
-                status=status,
+                status=Status.unresolved if is_reached and detail else status,
                 n_gradients=run.n_gradients,
                 n_steps=run.n_steps,
                 seconds=run.seconds,
+                detail=detail,
             )
+
+    def _what_is_wrong(self, b: int, factors: list[Tensor], product: Tensor) -> str:
+        """Why a run that came to its end is not what was asked for; empty if it is."""
+        run, aim = self.runs[b], self.aim
+        if run.detail or run.n_steps == 0:
+            return run.detail
+        if aim.is_reached(run.loss) and product.dtype == torch.float64:
+            least = smallest_resolved_loss(self._taken([b]).problem, product, len(factors))
+            if run.loss < least:
+                return f"the smallest loss whose time can be told from rounding is {least:.1e}"
+        return broken_law(self._factors(self.origins[b]), factors, aim.tolerance)
 
     def fraction_done(self) -> float:
         """A rough share of the way, for the progress bar."""

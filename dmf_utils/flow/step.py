@@ -6,11 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from dmf_utils.flow.batch import Factorizations
 
-__all__ = ["ORIGIN", "POINT", "Rows", "Step", "Workspace"]
+__all__ = ["ORIGIN", "POINT", "Rows", "Step", "Workspace", "norms"]
+
+
+def norms(rows: Tensor) -> Tensor:
+    """Norms over the last dimension, in double precision: squares of coarse numbers overflow."""
+    return torch.linalg.vector_norm(rows, dim=-1, dtype=torch.float64)
+
 
 ORIGIN, POINT = 7, 8  # rows where a step begins, and where it takes a gradient
 
@@ -64,8 +71,9 @@ class Step:
         At the end of the step.
     gradients : Tensor, shape (B, P)
         There; scratch memory, to be used before the next step.
-    losses, sizes, errors, moves : list of float
-        Loss at the end, and the norms of the state, of the estimated local error and of the step.
+    losses, sizes, errors, moves, speeds : list of float
+        Loss at the end, and the norms of the state, of the estimated local error, of the step and
+        of the gradient at the end.
     interpolate : callable
         ``interpolate(b, theta)`` is the state ``(P,)`` of factorization `b` at the fraction
         `theta` of the step.
@@ -74,6 +82,10 @@ class Step:
         in which each was seen in `directions`, shape (B, P).
     evaluations : list of int
         Gradients that each factorization took part in.
+    delays : list of float
+        Times by which the ends are behind those of the step, as far as the local error points
+        along the flow: the state of a step from `t` of size `h` belongs to ``t + h - delay``. Zero
+        for Dormand–Prince, whose error is not known to that order.
     missed : callable
         ``missed(b)`` is 1/15 of ``h³`` times the third derivative of the state ``(P,)``, as
         estimated at the end: what one Chebyshev step of many stages misses of it.
@@ -85,8 +97,10 @@ class Step:
     sizes: list[float]
     errors: list[float]
     moves: list[float]
+    speeds: list[float]
     interpolate: Callable[[int, float], Tensor]
     missed: Callable[[int], Tensor]
     evaluations: list[int]
+    delays: list[float]
     curvatures: list[float] | None = None
     directions: Tensor | None = None

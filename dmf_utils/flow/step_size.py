@@ -1,4 +1,4 @@
-"""One run of a batch on its way: the size of its next step, and by which method."""
+"""The step size of one factorization on its way, by which method, and what error is tolerated."""
 
 from __future__ import annotations
 
@@ -8,14 +8,60 @@ from torch import Tensor
 
 from dmf_utils.flow.trajectory import Recorder
 
-__all__ = ["FASTEST_GROWTH", "Run"]
+__all__ = ["FASTEST_GROWTH", "StepControl", "tolerated_error"]
 
 FASTEST_GROWTH = 1.15  # of a step over the last, with which what it will miss is foreseen
 _SHARE_OF_CHANGE = 0.4  # of the change of what is missed, taken to go on
+_SHARE_OF_LAST_STEPS = 0.3  # of the tolerance: what they miss, no later step dampens
+
+# Of the distance that a step moves, in units of the root of the tolerance: an error of that size
+# is a clock that goes wrong by as much. While the flow speeds up, as it does when it leaves a
+# saddle, the error comes back many times larger; the Chebyshev steps that close in on a minimum
+# make errors of both signs, which cancel.
+_OF_DORMAND_PRINCE, _WHILE_FASTER, _WHILE_SLOWER = 0.2, 0.3, 1.6
 
 
-class Run:
-    """The progress of one factorization."""
+def tolerated_error(
+    tolerance: float,
+    size: float,
+    move: float,
+    *,
+    stages: int | None,
+    is_faster: bool,
+    is_last: bool,
+) -> float:
+    r"""Local error that a step may make: relative to the state, and to the distance it moves.
+
+    .. math:: \min\left(\varepsilon \|\theta\|,\; c \sqrt{\varepsilon}\, \|\Delta\theta\|
+        + \text{rounding}\right)
+
+    The first keeps the path, the second the clock: at a saddle, where a small mode waits beside
+    large ones at rest, the motion is that of the small mode alone, and so the error is relative
+    to it, however small; near a minimum it is relative to what is still missing.
+
+    Parameters
+    ----------
+    tolerance : float
+        :math:`\varepsilon`.
+    size, move : float
+        Norms of the state and of the step.
+    stages : int or None
+        Of the Chebyshev method; None for Dormand–Prince.
+    is_faster : bool
+        Whether the flow is faster at the end of the step than at its start.
+    is_last : bool
+        Whether the step is among the last of its run, which no later one dampens.
+    """
+    if stages is None:
+        share, noise = _OF_DORMAND_PRINCE, 4.0
+    else:
+        share, noise = (_WHILE_FASTER if is_faster else _WHILE_SLOWER), float(stages**2)
+    of_motion = min(0.1, share * math.sqrt(tolerance)) * move + 2e-16 * noise * size
+    return min(tolerance * size * (_SHARE_OF_LAST_STEPS if is_last else 1.0), of_motion)
+
+
+class StepControl:
+    """How far one factorization is, and how its next step is to be."""
 
     def __init__(self, loss: float, first_step: float, recorder: Recorder) -> None:
         self.first_loss = self.loss = loss
@@ -23,6 +69,10 @@ class Run:
         self.time = self.seconds = 0.0
         self.n_gradients, self.n_steps = 1, 0
         self.still_steps = 0  # in a row, that moved nothing
+        self.speed = math.inf  # norm of the gradient where the run is
+        self.is_fine = False  # whether all gradients are in double precision
+        self.tolerated = math.inf  # error of the last step, relative to the state
+        self.detail = ""  # what kept the run from its end, or rounding from being harmless
         self.previous_error = 1e-4  # relative to what is tolerated
         self.would_have_done = 0.0  # size of the last Dormand–Prince step, had it met the tolerance
         self.is_stiff = False  # whether the Chebyshev method steps it

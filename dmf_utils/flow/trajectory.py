@@ -20,7 +20,8 @@ class Status(enum.Enum):
     reached = "reached"  #: the asked loss, or the asked time
     step_limit = "step limit"  #: max_steps or max_gradients were made first
     diverged = "diverged"  #: NaN or infinite numbers
-    stalled = "stalled"  #: the step fell below rounding, or nothing moved any more
+    stalled = "stalled"  #: the step fell below rounding, or nothing can move any more
+    unresolved = "unresolved"  #: the end came, but rounding or a broken law of the flow led there
 
 
 _REMEDY = {
@@ -28,6 +29,8 @@ _REMEDY = {
     Status.diverged: "lower the learning rate, or look at the data's scale",
     Status.stalled: "ask for a larger until_loss, or stop at until_time: rounding allows no "
     "further descent from here",
+    Status.unresolved: "lower the tolerance, take gradients in double precision, or begin from a "
+    "larger start",
 }
 
 
@@ -99,6 +102,8 @@ class Trajectory:
         What `Record.measures` asked for.
     recorded_factors : list of list of Tensor
         Factors at `times`, if asked for.
+    detail : str
+        What the status names: the law that broke, what rounding hides, or a step beyond stability.
     """
 
     product: Tensor
@@ -114,6 +119,7 @@ class Trajectory:
     singular_values: Tensor
     measured: dict[str, Tensor]
     recorded_factors: list[list[Tensor]]
+    detail: str = ""
 
     @property
     def depth(self) -> int:
@@ -202,9 +208,10 @@ def warn_unless_reached(runs: Sequence[Trajectory], of: str) -> None:
         ended = [run for run in runs if run.status is status]
         if ended:
             worst = max(run.loss for run in ended)
+            named = next((f": {run.detail}" for run in ended if run.detail), "")
             warnings.warn(
                 f"{of}: {len(ended)} of {len(runs)} runs ended with status "
-                f"'{status.value}' (largest loss {worst:.3g}); {remedy}",
+                f"'{status.value}' (largest loss {worst:.3g}){named}; {remedy}",
                 RuntimeWarning,
                 stacklevel=3,
             )

@@ -14,7 +14,7 @@ from dmf_utils.flow.batch import prepare
 from dmf_utils.flow.chebyshev import chebyshev_stages, chebyshev_step, spectral_radius
 from dmf_utils.flow.dormand_prince import dormand_prince_step
 from dmf_utils.flow.step import Workspace
-from dmf_utils.flow.step_size import FASTEST_GROWTH, Run
+from dmf_utils.flow.step_size import FASTEST_GROWTH, StepControl
 from dmf_utils.flow.trajectory import Record, Recorder
 from dmf_utils.problems.completion import MatrixCompletion
 from dmf_utils.problems.full_observation import FullObservation
@@ -228,7 +228,7 @@ def test_stiff_modes_stay_damped_when_errors_are_foreseen(s, growth):
     columns = []
     for state, missed, before in torch.eye(3, dtype=torch.float64).tolist():
         run = Batch(problem, 1, [torch.full((1, len(grid)), state, dtype=torch.float64)])
-        memory = Run(1.0, 1.0, Recorder(Record()))
+        memory = StepControl(1.0, 1.0, Recorder(Record()))
         memory.remember(torch.full_like(run.states[0], before), growth**-2)
         memory.remember(torch.full_like(run.states[0], missed), growth**-1)
         step = run.step(1.0, s, [memory.expected(1.0)])
@@ -251,7 +251,7 @@ def test_both_methods_measure_what_is_missed(depth):
 
 
 def test_change_of_what_is_missed_is_foreseen_in_part():
-    memory = Run(1.0, 1.0, Recorder(Record()))
+    memory = StepControl(1.0, 1.0, Recorder(Record()))
     memory.remember(torch.tensor([1.0]), 1.0)
     assert float(memory.expected(1.1)) == pytest.approx(1.1**3)
     memory.remember(torch.tensor([2.0]), 1.0)

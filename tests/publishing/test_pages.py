@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -12,7 +14,7 @@ from dmf_utils._support import machine
 from dmf_utils._support.errors import InputError
 from dmf_utils.publishing import status_page, theorem_index
 from dmf_utils.publishing.build import build_book
-from dmf_utils.publishing.execution import Run
+from dmf_utils.publishing.chapter import Execution
 from dmf_utils.publishing.project import Project
 from dmf_utils.publishing.status_page import SectionTime
 
@@ -56,7 +58,7 @@ def test_status_states_machine_versions_seeds_commit_and_times(make_book: MakeBo
     text = (project.executed / "status.md").read_text(encoding="utf-8")
     (row,) = [line for line in text.splitlines() if line.startswith("| {doc}`small`")]
     assert re.search(r"\| \d+:\d\d \|", row)
-    assert "`seed` = 7" in row
+    assert "`seed` = `7`" in row
     assert "`n`" not in row
     assert machine.hardware() in text
     assert "torch 2" in text
@@ -64,13 +66,14 @@ def test_status_states_machine_versions_seeds_commit_and_times(make_book: MakeBo
     assert "generated:" not in text
 
 
-def test_two_machines_are_kept_apart(make_book: MakeBook, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status_page, "_section_table", lambda *given: [])
-    here = Run("k", {}, 61.0, "today", {"Python": "3.12", "commit": "abc"}, "one machine")
-    there = Run("k", {}, 3.0, "today", {"Python": "3.11"}, "another")
-    text = status_page.status(make_book("1"), {"a": here, "b": there}, {"a": {}, "b": {}})
+def test_two_machines_are_kept_apart() -> None:
+    here = Execution("k", {}, 61.0, "today", {"Python": "3.12", "commit": "abc"}, "one machine")
+    there = Execution("k", {}, 3.0, "today", {"Python": "3.11"}, "another")
+    a = SimpleNamespace(name="a", parameters={}, last=here)
+    b = SimpleNamespace(name="b", parameters={}, last=there)
+    text = status_page.status(Project(Path()), [a, b])
     assert "ran for 1:04" in text
-    assert "| {doc}`a` | 1:01 | today | `abc` | – |" in text
+    assert "| {doc}`a` | – | 1:01 | today | `abc` | – |" in text
     assert text.count("**Machine**") == 2
     assert "Python 3.12.\n  **Chapters**: {doc}`a`." in text
 

@@ -19,6 +19,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from dmf_utils._support.errors import InputError
 from dmf_utils.cli.main import main
 from dmf_utils.publishing.build import build_book
+from dmf_utils.publishing.chapter import Chapter
 from dmf_utils.publishing.project import Project
 from dmf_utils.teaching import handouts, pdf
 from dmf_utils.teaching.leak_check import LeakError, SolutionWatch
@@ -180,7 +181,7 @@ def test_a_notebook_shows_exercises_as_text(source: str, plain: str) -> None:
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_each_chapter_has_exercises_and_a_clean_student_notebook(name: str) -> None:
     source = nbformat.read(ROOT / "book" / f"{name}.ipynb", as_version=4)
-    result = student_notebook(Project(ROOT), name)
+    result = student_notebook(Chapter(Project(ROOT), name))
     nbformat.validate(result.notebook)
     whole = "\n".join(cell.source for cell in source.cells)
     assert len(result.answers) == len(re.findall(r"\{solution(?:-start)?\}", whole)) > 0
@@ -215,7 +216,7 @@ def secret_words(source: NotebookNode) -> set[str]:
 
 def test_a_student_notebook_runs_in_any_folder_within_a_minute(tmp_path: Path) -> None:
     path = tmp_path / "student.ipynb"
-    nbformat.write(student_notebook(Project(ROOT), "norm_counterexamples").notebook, path)
+    nbformat.write(student_notebook(Chapter(Project(ROOT), "norm_counterexamples")).notebook, path)
     command = [sys.executable, "-m", "papermill", path.name, "out.ipynb", "--no-progress-bar"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
@@ -493,9 +494,7 @@ def test_bad_input_is_one_line(
     assert "chapter 'large': unknown, choose one of small" in capsys.readouterr().err
     with pytest.raises(InputError, match="chapter 'claims': is the ledger, choose one of"):
         handouts.make_handouts(Project(ROOT), ["claims"])
-    with pytest.raises(SystemExit) as leaving:
-        main(["handouts", "--version", "teacher"])
-    assert leaving.value.code == 2
+    assert main(["handouts", "--version", "teacher"]) == 2
     monkeypatch.setenv(pdf.VARIABLE, "/no/such/browser")
     with pytest.raises(InputError, match="DMF_CHROMIUM=/no/such/browser: no such program"):
         pdf.find_chromium()
