@@ -24,8 +24,8 @@ Scale = Literal["none", "rows", "columns"]
 
 _SHRINKAGES = (0.5, 2.0, 5.0, 10.0, 20.0)
 _SWEEPS = 30
-# Columns cannot share a unit if their spreads, in order, jump by the first factor, or if the largest
-# is so many times the lower quartile: columns of a matrix of low rank may be small by chance.
+# Columns cannot share a unit if their spreads, in order, jump by the first factor, or if the
+# largest is so many times the lower quartile: some of a matrix of low rank are small by chance.
 _JUMP, _FAR = 30.0, 100.0
 _ENOUGH = 5  # entries by which a spread is judged
 
