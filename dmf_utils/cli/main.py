@@ -28,6 +28,7 @@ from dmf_utils.publishing.terminal import Display
 __all__ = ["main"]
 
 _BAD_INPUT, _FAILED, _INTERRUPTED = 2, 1, 130
+_LONGEST = 1000  # characters of a message
 _CHAPTERS_KEPT = (
     "no kernel is left running. Finished chapters are kept: the same command goes on from there."
 )
@@ -69,8 +70,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _one_line(text: str) -> str:
-    """A message without line breaks and without what a terminal would take for a command."""
-    return "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))
+    """A message without line breaks, without what a terminal takes for a command, not too long."""
+    line = "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 200]} … {line[-150:]}"
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> NoReturn:
@@ -228,6 +230,26 @@ def _handouts(chapters: tuple[str, ...], version: str | None, course: str, quick
     try:
         made = handouts.make_handouts(project, list(chapters), versions=versions, course=course)
     except handouts.FAILURES as error:
+        print(f"\n{error}", file=sys.stderr)
+        return _FAILED
+    for path in made:
+        print(path)
+    return 0
+
+
+@dmf.command("slides", short_help="Make the slides of the three lectures.")
+@click.option("--quick", is_flag=True, help="From the book's quick size.")
+def _slides(quick: bool) -> int:
+    """Make the slides of each lecture of book/lectures.yml, with figures and numbers of the run.
+
+    Each is one file of HTML that needs no network, and a PDF, in _build/slides. What of the book
+    is not executed yet is executed first.
+    """
+    from dmf_utils.teaching import pdf, slides  # loads nbconvert: only when asked for
+
+    try:
+        made = slides.make_slides(Project.find().at_size(quick=quick))
+    except pdf.PrintError as error:
         print(f"\n{error}", file=sys.stderr)
         return _FAILED
     for path in made:

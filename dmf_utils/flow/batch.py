@@ -33,6 +33,11 @@ def prepare(
     ValueError
         If numbers of problems and starts, or shapes, do not fit.
     """
+    if dtype not in (torch.float64, torch.float32):
+        raise ValueError(
+            f"dtype must be torch.float64 or torch.float32, got {dtype}; coarser numbers resolve "
+            "no flow"
+        )
     single = not isinstance(problem, (list, tuple))
     problems = [problem] if single else list(problem)
     for one in problems:
@@ -92,6 +97,8 @@ def _factors(
     narrowest = min(size[0] for size in sizes)
     if narrowest < min(shape):
         factor_shapes(shape, len(factors), narrowest)  # for its warning
+    if any(W.is_complex() for W in factors):
+        raise TypeError("start has complex factors; pass their real parts")
     return [W.detach().to(torch.float64) for W in factors]
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
@@ -40,7 +40,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path
     monkeypatch.setenv("DMF_LEDGER", str(path))
 
     def write_rows(*rows: Any) -> Path:
-        path.write_text(yaml.safe_dump(list(rows), sort_keys=False))
+        path.write_text(json.dumps(list(rows)))
         return path
 
     return write_rows
@@ -52,7 +52,7 @@ def claim(tmp_path: Path) -> Callable[..., Claim]:
 
     def read(**changes: Any) -> Claim:
         path = tmp_path / "one.yml"
-        path.write_text(yaml.safe_dump([_ROW | changes]))
+        path.write_text(json.dumps([_ROW | changes]))
         (found,) = load(path).values()
         return found
 
