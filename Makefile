@@ -6,12 +6,13 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 QUIETLY := $(if $(wildcard $(INSTALLED)),--quiet)
 
-.PHONY: help book quick handouts test test-faults test-narrow bench lock clean
+.PHONY: help book quick handouts slides test test-faults test-narrow bench lock clean
 
 help:
 	@echo "make book    execute the chapters and build the pages: _build/html/index.html"
 	@echo "make quick   the same at a small size, for a look: _build/quick/html/index.html"
 	@echo "make handouts  student notebooks, PDFs for students and instructors: _build/handouts (COURSE='...' heads them)"
+	@echo "make slides  the slides of three lectures, HTML and PDF: _build/slides"
 	@echo "make test    run all tests but the slow ones: \`make test-faults\` runs those, \`make test-narrow\` the numerical ones with fewer instructions"
 	@echo "make bench   measure the speeds that README.md states"
 	@echo "make lock    find all packages beneath requirements.in, and their hashes"
@@ -26,6 +27,9 @@ quick: $(INSTALLED)
 handouts: export DMF_COURSE := $(value COURSE)
 handouts: $(INSTALLED)
 	@$(VENV)/bin/dmf handouts --course="$$DMF_COURSE"
+
+slides: $(INSTALLED)
+	@$(VENV)/bin/dmf slides
 
 test: $(INSTALLED)
 	@$(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder

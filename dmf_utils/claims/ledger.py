@@ -35,7 +35,11 @@ class Verdict(StrEnum):
 
 
 class Kind(StrEnum):
-    """What a row is evidence of; the kinds are never counted together."""
+    """What a row is evidence of; the kinds are never counted together.
+
+    A claim of the paper, or of a later one, is something that a run could refute. An identity
+    holds for any such matrix, whoever stated it: it tests our code. The rest is ours.
+    """
 
     PAPER = "paper"
     IDENTITY = "identity"
@@ -44,23 +48,15 @@ class Kind(StrEnum):
 
     @property
     def label(self) -> str:
-        """The kind in a table's head."""
-        return _KINDS[self][0]
-
-    @property
-    def meaning(self) -> str:
-        """The kind in a sentence."""
-        return _KINDS[self][1]
+        """The kind in a reader's words."""
+        return _LABELS[self]
 
 
-_KINDS = {
-    Kind.PAPER: ("Claim of the paper", "A claim or a figure of the paper. A run could refute it."),
-    Kind.IDENTITY: (
-        "Identity",
-        "A theorem or an identity. It holds for any such matrix, so the row tests our code.",
-    ),
-    Kind.OURS: ("Ours", "Not in the paper. Derived or observed here."),
-    Kind.LATER: ("Later paper", "A claim of a later paper. A run could refute it."),
+_LABELS = {
+    Kind.PAPER: "Claim of the paper",
+    Kind.IDENTITY: "Identity",
+    Kind.OURS: "Ours",
+    Kind.LATER: "Later paper",
 }
 
 

@@ -14,17 +14,12 @@ __all__ = ["counts", "rows_with_verdict", "tables"]
 
 
 def counts(rows: list[Row]) -> str:
-    """How many claims of each kind have which verdict, as an HTML table."""
-    heads = "".join(f'<th scope="col">{badge(verdict)}</th>' for verdict in Verdict)
+    """How many claims of each kind have which verdict, as an HTML list of a line a kind."""
     lines = []
     for kind, number in count(rows).items():
-        cells = "".join(f"<td>{number[verdict]}</td>" for verdict in Verdict)
-        name = f'<b>{kind.label}</b> <span class="dmf-facts">{kind.meaning}</span>'
-        lines.append(f'<tr><th scope="row">{name}</th>{cells}</tr>')
-    return (
-        f'<table class="dmf-counts"><thead><tr><th scope="col">Kind</th>{heads}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table>"
-    )
+        shown = "".join(f"<span>{badge(verdict)} {number[verdict]}</span>" for verdict in Verdict)
+        lines.append(f"<li><b>{kind.label}</b>{shown}</li>")
+    return f'<ul class="dmf-counts">{"".join(lines)}</ul>'
 
 
 def tables(rows: list[Row], chapters: list[str]) -> str:

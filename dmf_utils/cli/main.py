@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import signal
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from dmf_utils.publishing.terminal import Display
 __all__ = ["main"]
 
 _BAD_INPUT, _FAILED, _INTERRUPTED = 2, 1, 130
+_LONGEST = 1000  # characters of a message
 _CHAPTERS_KEPT = (
     "no kernel is left running. Finished chapters are kept: the same command goes on from there."
 )
@@ -70,8 +70,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _one_line(text: str) -> str:
-    """A message without line breaks and without what a terminal would take for a command."""
-    return "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))
+    """A message without line breaks, without what a terminal takes for a command, not too long."""
+    line = "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 200]} … {line[-150:]}"
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> NoReturn:
@@ -236,6 +237,26 @@ def _handouts(chapters: tuple[str, ...], version: str | None, course: str, quick
     return 0
 
 
+@dmf.command("slides", short_help="Make the slides of the three lectures.")
+@click.option("--quick", is_flag=True, help="From the book's quick size.")
+def _slides(quick: bool) -> int:
+    """Make the slides of each lecture of book/lectures.yml, with figures and numbers of the run.
+
+    Each is one file of HTML that needs no network, and a PDF, in _build/slides. What of the book
+    is not executed yet is executed first.
+    """
+    from dmf_utils.teaching import pdf, slides  # loads nbconvert: only when asked for
+
+    try:
+        made = slides.make_slides(Project.find().at_size(quick=quick))
+    except pdf.PrintError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return _FAILED
+    for path in made:
+        print(path)
+    return 0
+
+
 @dmf.command("claims", short_help="Print the ledger as last measured.")
 @click.option("--quick", is_flag=True, help="As measured at the small size.")
 def _claims(quick: bool) -> int:
@@ -263,22 +284,7 @@ def _claims(quick: bool) -> int:
     return _FAILED if worse else 0
 
 
-@dmf.command(
-    "complete",
-    short_help="Complete a partially observed matrix of your own.",
-    context_settings={"ignore_unknown_options": True},
-    add_help_option=False,
-)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@click.pass_context
-def _complete(context: click.Context, arguments: tuple[str, ...]) -> int:
-    parser = argparse.ArgumentParser(prog="dmf")
-    complete.add_complete(parser.add_subparsers())
-    options = parser.parse_args(["complete", *arguments])
-    context.obj["interrupted"] = options.interrupted
-    return int(options.command(None, options))
-
-
+dmf.add_command(complete.command)
 dmf.add_command(sweep.command)
 
 

@@ -146,8 +146,12 @@ def numerical_rank(W: Tensor, tolerance: float | None = None) -> Tensor:
 def _as_matrix(W: Tensor) -> Tensor:
     if not isinstance(W, Tensor):
         W = torch.as_tensor(np.asarray(W))  # torch would round Python's floats to single precision
+    if W.is_complex():
+        raise TypeError(f"W must be real, got {W.dtype}; pass its real part")
     if not W.is_floating_point():
         W = W.to(torch.float64)
+    if W.dtype not in (torch.float64, torch.float32):
+        raise TypeError(f"W must be of double or single precision, got {W.dtype}; use W.double()")
     if W.ndim < 2 or 0 in W.shape[-2:]:
         raise ValueError(f"W must be a matrix of shape (..., d, d'), got shape {tuple(W.shape)}")
     if not torch.isfinite(W).all():

@@ -33,6 +33,11 @@ def prepare(
     ValueError
         If numbers of problems and starts, or shapes, do not fit.
     """
+    if dtype not in (torch.float64, torch.float32):
+        raise ValueError(
+            f"dtype must be torch.float64 or torch.float32, got {dtype}; coarser numbers resolve "
+            "no flow"
+        )
     single = not isinstance(problem, (list, tuple))
     problems = [problem] if single else list(problem)
     for one in problems:
@@ -92,6 +97,8 @@ def _factors(
     narrowest = min(size[0] for size in sizes)
     if narrowest < min(shape):
         factor_shapes(shape, len(factors), narrowest)  # for its warning
+    if any(W.is_complex() for W in factors):
+        raise TypeError("start has complex factors; pass their real parts")
     return [W.detach().to(torch.float64) for W in factors]
 
 
@@ -122,6 +129,10 @@ class Factorizations:
         self.shapes = list(shapes)
         self.sizes = [rows * columns for rows, columns in shapes]
         self.are_alike = len(set(self.shapes)) == 1
+        # A problem may offer gradients from the factors, without the product matrix.
+        self.from_factors = self.is_own and getattr(
+            problem, "prefers_factors", lambda shapes: False
+        )(self.shapes)
 
     def __len__(self) -> int:
         return self.count
@@ -154,6 +165,8 @@ class Factorizations:
 
     def gradient_at(self, factors: Sequence[Tensor], out: Sequence[Tensor]) -> Tensor:
         """The same for factors instead of states."""
+        if self.from_factors:
+            return self._problem_for(factors[0]).loss_and_factor_gradients(factors, out)
         prefixes = prefix_products(factors)
         loss, gradient = self._problem_for(prefixes[-1]).loss_and_gradient(prefixes[-1])
         sweep_back(factors, prefixes, gradient, out)
@@ -161,6 +174,9 @@ class Factorizations:
 
     def slope_at(self, factors: Sequence[Tensor], out: Sequence[Tensor]) -> None:
         """The gradient only, which a stage within a step needs."""
+        if self.from_factors:
+            self._problem_for(factors[0]).loss_and_factor_gradients(factors, out)
+            return
         prefixes = prefix_products(factors)
         problem = self._problem_for(prefixes[-1])
         if self.is_own:
@@ -174,6 +190,8 @@ class Factorizations:
 
     def loss(self, states: Tensor) -> Tensor:
         """Losses ``(B,)``."""
+        if self.from_factors:
+            return self.problem.loss_and_factor_gradients(self.factors(states))
         return self.problem.loss_and_gradient(product_matrix(self.factors(states)))[0]
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dmf_utils.flow.batch import Factorizations
-from dmf_utils.flow.step import ORIGIN, POINT, Step, Workspace
+from dmf_utils.flow.step import ORIGIN, POINT, Step, Workspace, norms
 
 __all__ = ["chebyshev_stages", "chebyshev_step", "longest_chebyshev_step", "spectral_radius"]
 
@@ -158,14 +158,14 @@ def chebyshev_step(
     for i, (s, method) in enumerate(zip(stages, methods, strict=True)):
         newest = row[_row(s)][i]
         ends.append(torch.add(states[i], newest, alpha=method.b[-1]))
-        moves.append(method.b[-1] * torch.linalg.vector_norm(newest))
+        moves.append(method.b[-1] * norms(newest))
         point[i] = ends[i]
     losses = batch.gradient_at(factors[POINT], out=factors[3])
-    sizes = torch.linalg.vector_norm(point, dim=-1).tolist()
+    sizes = norms(point).tolist()
     missed = torch.bmm(weights[:, -1:, :5], memory[:, :5]).squeeze(1)
-    errors = torch.linalg.vector_norm(torch.sub(missed, row[1], out=point), dim=-1).tolist()
-    speeds = torch.linalg.vector_norm(at_end, dim=-1).tolist()
-    along = [torch.linalg.vecdot(of, at_end).tolist() for of in (missed, row[1])]
+    errors = norms(torch.sub(missed, row[1], out=point)).tolist()
+    speeds = norms(at_end).tolist()
+    along = [torch.linalg.vecdot(of.double(), at_end.double()).tolist() for of in (missed, row[1])]
 
     def interpolate(b: int, theta: float) -> Tensor:
         # Cubic Hermite polynomial: its error is of fourth order in h.
@@ -188,7 +188,7 @@ def chebyshev_step(
         lambda b: missed[b],
         list(stages),
         [
-            -method.missed * _delay(*of_one, float(torch.linalg.vector_norm(first)))
+            -method.missed * _delay(*of_one, float(norms(first)))
             for method, *of_one, first in zip(methods, *along, speeds, gradients, strict=True)
         ],
     )
@@ -264,14 +264,14 @@ def spectral_radius(
     # Far enough apart that rounding does not decide, near enough that curvature does not change.
     share = 1e-6 if state.dtype == torch.float64 else 3e-4
     least = torch.finfo(state.dtype).tiny
-    distance = share * torch.linalg.vector_norm(state).clamp_min(math.sqrt(least))
+    distance = share * max(float(norms(state)), math.sqrt(least))
     estimate, taken, at = 0.0, 0, torch.empty_like(state)
     for _ in range(max_iterations):
         taken += 1
-        direction = direction / torch.linalg.vector_norm(direction).clamp_min(least)
+        direction = direction / max(float(norms(direction)), least)
         batch.gradient(state + distance * direction, out=at)
         direction = (at - gradient) / distance
-        previous, estimate = estimate, float(torch.linalg.vector_norm(direction))
+        previous, estimate = estimate, float(norms(direction))
         if not math.isfinite(estimate) or abs(estimate - previous) <= accuracy * estimate:
             break
     return estimate, direction, taken

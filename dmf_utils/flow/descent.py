@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -15,6 +16,7 @@ from dmf_utils._support.threads import few_threads
 from dmf_utils.factorization.initialization import Start, gaussian
 from dmf_utils.factorization.product import product_matrix
 from dmf_utils.flow.batch import Factorizations, prepare
+from dmf_utils.flow.chebyshev import spectral_radius
 from dmf_utils.flow.trajectory import Record, Recorder, Status, Trajectory, warn_unless_reached
 from dmf_utils.problems.base import Problem
 
@@ -71,7 +73,9 @@ def gradient_descent(
     Warns
     -----
     RuntimeWarning
-        If a run diverges or does not reach `until_loss` within `max_steps`.
+        If a run diverges or does not reach `until_loss` within `max_steps`, and if the constant
+        step is beyond stability: longer than 2 over the largest curvature where a run ends, so that
+        it cannot settle there; `Trajectory.detail` says by how much.
 
     References
     ----------
@@ -87,6 +91,7 @@ def gradient_descent(
     ):
         runs = _descend(batch, states, rule, recorders, until_loss, max_steps, bar)
     warn_unless_reached(runs, "gradient_descent")
+    warn_beyond_stability([run.detail for run in runs if run.status is Status.reached])
     return runs[0] if single else runs
 
 
@@ -152,6 +157,11 @@ def _descend(
             if status is not None:
                 ended.append(i)
                 factors = [W[i].clone() for W in part.factors(states)]
+                detail = ""
+                if isinstance(rule, _Constant) and math.isfinite(loss):
+                    detail = beyond_stability(
+                        part.take([i]), states[i : i + 1], gradients[i : i + 1], rule.learning_rate
+                    )
                 done[b] = recorders[b].finish(
                     product=product_matrix(factors),
                     factors=factors,
@@ -161,6 +171,7 @@ def _descend(
                     n_gradients=step + 1,
                     n_steps=step,
                     seconds=seconds[b],
+                    detail=detail,
                 )
         if len(ended) == len(active):
             break
@@ -187,3 +198,50 @@ def _status(loss: float, until_loss: float, step: int, max_steps: int) -> Status
     if loss <= until_loss:
         return Status.reached
     return Status.step_limit if step >= max_steps else None
+
+
+def beyond_stability(
+    batch: Factorizations,
+    state: Tensor,
+    gradient: Tensor,
+    learning_rate: float,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+) -> str:
+    r"""Say by how much a step is beyond stability at one state; empty if it is not.
+
+    Descent settles at a minimum if the learning rate times the largest curvature, with weight decay
+    :math:`\kappa` in it, is below :math:`2 (1 + \mu)`, with momentum :math:`\mu`. The curvature is
+    seen from below, so that nothing is said of a step that is just stable.
+
+    Parameters
+    ----------
+    batch : Factorizations
+        Of one factorization.
+    state, gradient : Tensor, shape (1, P)
+    learning_rate, momentum, weight_decay : float
+    """
+    direction = gradient + 1e-3 * torch.linalg.vector_norm(gradient) * torch.ones_like(state)
+    if not bool((direction != 0).any()):
+        direction = torch.ones_like(state)
+    # Along the curvature only: what is negative there makes no step unstable.
+    curvature, _, _ = spectral_radius(batch, state, gradient, direction, 1e-3, 50)
+    reached, limit = learning_rate * (curvature + weight_decay), 2 * (1 + momentum)
+    if not math.isfinite(reached) or reached <= limit:
+        return ""
+    return (
+        f"learning rate × largest curvature is {reached:.3g} at the end, beyond {limit:.3g}, the "
+        "limit of stability"
+    )
+
+
+def warn_beyond_stability(details: Sequence[str]) -> None:
+    """Warn once if any run that reached its loss did so with a step beyond stability."""
+    found = [detail for detail in details if detail]
+    if found:
+        warnings.warn(
+            f"{len(found)} runs reached their loss, but could not settle there: {found[0]}; lower "
+            "learning_rate if the run is to follow the flow",
+            RuntimeWarning,
+            stacklevel=3,
+        )

@@ -14,7 +14,7 @@ from scipy.integrate import RK45
 from torch import Tensor
 
 from dmf_utils.flow.batch import Factorizations
-from dmf_utils.flow.step import ORIGIN, POINT, Step, Workspace
+from dmf_utils.flow.step import ORIGIN, POINT, Step, Workspace, norms
 
 __all__ = ["dormand_prince_step"]
 
@@ -67,9 +67,9 @@ def dormand_prince_step(
     # The last two stages stand at the same time: the difference of their gradients over their
     # distance estimates the curvature that limits the step (Hairer and Wanner, section IV.2).
     directions = row[6] - row[5]
-    apart = torch.linalg.vector_norm(last.sub_(point), dim=-1)
+    apart = norms(last.sub_(point))
     least = torch.finfo(apart.dtype).tiny
-    curvatures = torch.linalg.vector_norm(directions, dim=-1) / apart.clamp_min(least)
+    curvatures = norms(directions) / apart.clamp_min(least)
 
     def interpolate(b: int, theta: float) -> Tensor:
         powers = torch.tensor([theta ** (k + 1) for k in range(4)], dtype=_INTERPOLANT.dtype)
@@ -83,10 +83,10 @@ def dormand_prince_step(
         ends,
         row[6],
         losses.tolist(),
-        torch.linalg.vector_norm(point, dim=-1).tolist(),
-        torch.linalg.vector_norm(errors, dim=-1).tolist(),
-        torch.linalg.vector_norm(moved, dim=-1).tolist(),
-        torch.linalg.vector_norm(row[6], dim=-1).tolist(),
+        norms(point).tolist(),
+        norms(errors).tolist(),
+        norms(moved).tolist(),
+        norms(row[6]).tolist(),
         interpolate,
         missed,
         [6] * len(states),

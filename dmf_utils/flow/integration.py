@@ -137,6 +137,7 @@ class FlowBatch:
                 is_faster=step.speeds[i] > self.runs[b].speed,
                 is_last=stages is None and self.aim.is_reached(0.01 * step.losses[i]),
             )
+            self.runs[b].tolerated = tolerated / max(step.sizes[i], 1e-300)
             self._settle(b, step, i, h[i], step.errors[i] / tolerated)
         share = (time.perf_counter() - begin) / len(group)
         for b in group:
@@ -163,7 +164,8 @@ class FlowBatch:
             self._taken([b]).gradient(state[None], out=exact)
             self.gradients[b], run.n_gradients = exact[0], run.n_gradients + 1
             return True
-        return run.is_stiff and eps * run.step * run.curvature > self.aim.tolerance
+        noise = eps * (run.step * run.curvature if run.is_stiff else 3.3)
+        return noise > run.tolerated
 
     def _stages(self, b: int) -> int:
         """Stages of the Chebyshev step of run `b`; its curvature is estimated anew when old."""
@@ -246,12 +248,14 @@ class FlowBatch:
         if waiting.time >= left:
             return self._stand_still(b)
         if not waiting.is_resolved:
-            run.unresolved = (
+            run.detail = (
                 f"from time {run.time:.3g} on, what waits at a saddle is smaller than rounding"
             )
         # Where the steps that are left do not reach to the next motion, they are not made.
         longest = run.step if run.curvature is None else longest_chebyshev_step(run.curvature)
         if min(waiting.time, left) > (self.aim.max_steps - run.n_steps) * max(longest, run.step):
+            later = run.time + min(waiting.time, left)
+            run.detail = f"nothing moves before time {later:.3g}, and the steps left end sooner"
             return self._finish(b, Status.step_limit, self.states[b])
         run.still_steps = -5 * _LOOK_AFTER
         return None
@@ -298,13 +302,14 @@ class FlowBatch:
         with torch.inference_mode(False):
             factors = self._factors(state)
             product = product_matrix(factors)
-            detail = self._what_is_wrong(b, factors, product) if status is Status.reached else ""
+            is_reached = status is Status.reached
+            detail = self._what_is_wrong(b, factors, product) if is_reached else run.detail
             self.done[b] = run.recorder.finish(
                 product=product,
                 factors=factors,
                 loss=run.loss,
                 time=run.time,
-                status=Status.unresolved if detail else status,
+                status=Status.unresolved if is_reached and detail else status,
                 n_gradients=run.n_gradients,
                 n_steps=run.n_steps,
                 seconds=run.seconds,
@@ -314,8 +319,8 @@ class FlowBatch:
     def _what_is_wrong(self, b: int, factors: list[Tensor], product: Tensor) -> str:
         """Why a run that came to its end is not what was asked for; empty if it is."""
         run, aim = self.runs[b], self.aim
-        if run.unresolved or run.n_steps == 0:
-            return run.unresolved
+        if run.detail or run.n_steps == 0:
+            return run.detail
         if aim.is_reached(run.loss) and product.dtype == torch.float64:
             least = smallest_resolved_loss(self._taken([b]).problem, product, len(factors))
             if run.loss < least:

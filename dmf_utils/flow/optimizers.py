@@ -18,6 +18,8 @@ from torch import Tensor
 from dmf_utils._support import checks
 from dmf_utils.factorization.initialization import Start
 from dmf_utils.factorization.product import factor_gradients, product_matrix
+from dmf_utils.flow.batch import Factorizations
+from dmf_utils.flow.descent import beyond_stability, warn_beyond_stability
 from dmf_utils.problems.completion import MatrixCompletion
 
 __all__ = ["OptimizerRun", "train"]
@@ -37,6 +39,8 @@ class OptimizerRun:
     """Steps made."""
     reached: bool
     """Whether the asked loss was reached."""
+    detail: str = ""
+    """By how much the step is beyond stability at the end, for "sgd"; empty if it is not."""
 
 
 def train(
@@ -102,19 +106,17 @@ def train(
     TypeError, ValueError
         For arguments out of range or problems of different shapes, before any computing.
 
+    Warns
+    -----
+    RuntimeWarning
+        If "sgd" reaches the loss with a step beyond stability, see `beyond_stability`. What "adam"
+        divides by changes from step to step, so that nothing like it is said there.
+
     References
     ----------
     ``torch.optim.SGD`` and ``torch.optim.Adam``; D. P. Kingma, J. Ba, *Adam*, ICLR 2015.
     """
-    if optimizer not in ("sgd", "adam"):
-        raise ValueError(f'optimizer must be "sgd" or "adam", got {optimizer!r}')
-    if len(problems) == 0 or len(problems) != len(starts):
-        raise ValueError(
-            f"problems and starts must have one length, got {len(problems)} and {len(starts)}"
-        )
-    shapes = {tuple(problem.shape) for problem in problems}
-    if len(shapes) > 1:
-        raise ValueError(f"problems must be of one shape, got {sorted(shapes)}")
+    _check_batch(optimizer, problems, starts, momentum)
     depth = checks.whole_number(depth, "depth", 1)
     rate = checks.positive(learning_rate, "learning_rate")
     momentum = checks.number(momentum, "momentum", lambda x: 0 <= x < 1, "from 0 to below 1")
@@ -123,15 +125,13 @@ def train(
     until_loss = checks.positive(until_loss, "until_loss")
     max_steps = checks.whole_number(max_steps, "max_steps", 1)
     look_every = checks.whole_number(look_every, "look_every", 1)
-    if optimizer == "adam" and momentum:
-        raise ValueError(f'momentum is for "sgd" only, "adam" has its own; got {momentum}')
     seed = checks.whole_number(batch_seed, "batch_seed", 0)
     draws = None if share == 1 else torch.Generator().manual_seed(seed)
 
-    shape = tuple(problems[0].shape)
-    made = [start.factors(shape, depth) for start in starts]
+    made = [start.factors(tuple(problems[0].shape), depth) for start in starts]
     factors = [torch.stack([one[j] for one in made]).requires_grad_() for j in range(depth)]
     joined = problems[0].stacked(problems)
+    batch = Factorizations(joined, [tuple(W.shape[1:]) for W in factors], len(problems))
     if optimizer == "adam":
         step = torch.optim.Adam(factors, lr=rate, weight_decay=decay)
     else:
@@ -145,7 +145,10 @@ def train(
             for b, loss in enumerate(losses.tolist()):
                 over = loss <= until_loss or not math.isfinite(loss) or k == max_steps
                 if b not in ends and over:
-                    ends[b] = OptimizerRun(W[b].clone(), loss, k, loss <= until_loss)
+                    detail = ""
+                    if optimizer == "sgd" and math.isfinite(loss):
+                        detail = _detail(batch, values, b, rate, momentum, decay)
+                    ends[b] = OptimizerRun(W[b].clone(), loss, k, loss <= until_loss, detail)
             if len(ends) == len(problems):
                 break
         if draws is not None:
@@ -154,4 +157,41 @@ def train(
         for factor, slope in zip(factors, factor_gradients(values, gradient), strict=True):
             factor.grad = slope
         step.step()
-    return [ends[b] for b in range(len(problems))]
+    runs = [ends[b] for b in range(len(problems))]
+    warn_beyond_stability([run.detail for run in runs if run.reached])
+    return runs
+
+
+def _check_batch(
+    optimizer: str,
+    problems: Sequence[MatrixCompletion],
+    starts: Sequence[Start],
+    momentum: float,
+) -> None:
+    if optimizer not in ("sgd", "adam"):
+        raise ValueError(f'optimizer must be "sgd" or "adam", got {optimizer!r}')
+    if len(problems) == 0 or len(problems) != len(starts):
+        raise ValueError(
+            f"problems and starts must have one length, got {len(problems)} and {len(starts)}"
+        )
+    shapes = {tuple(problem.shape) for problem in problems}
+    if len(shapes) > 1:
+        raise ValueError(f"problems must be of one shape, got {sorted(shapes)}")
+    if optimizer == "adam" and momentum:
+        raise ValueError(f'momentum is for "sgd" only, "adam" has its own; got {momentum}')
+
+
+def _detail(
+    batch: Factorizations,
+    factors: Sequence[Tensor],
+    b: int,
+    learning_rate: float,
+    momentum: float,
+    weight_decay: float,
+) -> str:
+    """What `beyond_stability` says of member `b` of the batch."""
+    alone = batch.take([b])
+    state = torch.cat([W[b].reshape(-1) for W in factors])[None]
+    gradient = torch.empty_like(state)
+    alone.gradient(state, out=gradient)
+    return beyond_stability(alone, state, gradient, learning_rate, momentum, weight_decay)

@@ -6,11 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from dmf_utils.flow.batch import Factorizations
 
-__all__ = ["ORIGIN", "POINT", "Rows", "Step", "Workspace"]
+__all__ = ["ORIGIN", "POINT", "Rows", "Step", "Workspace", "norms"]
+
+
+def norms(rows: Tensor) -> Tensor:
+    """Norms over the last dimension, in double precision: squares of coarse numbers overflow."""
+    return torch.linalg.vector_norm(rows, dim=-1, dtype=torch.float64)
+
 
 ORIGIN, POINT = 7, 8  # rows where a step begins, and where it takes a gradient
 

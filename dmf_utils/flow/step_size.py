@@ -71,7 +71,8 @@ class StepControl:
         self.still_steps = 0  # in a row, that moved nothing
         self.speed = math.inf  # norm of the gradient where the run is
         self.is_fine = False  # whether all gradients are in double precision
-        self.unresolved = ""  # what is below rounding and yet decides how the run goes on
+        self.tolerated = math.inf  # error of the last step, relative to the state
+        self.detail = ""  # what kept the run from its end, or rounding from being harmless
         self.previous_error = 1e-4  # relative to what is tolerated
         self.would_have_done = 0.0  # size of the last Dormand–Prince step, had it met the tolerance
         self.is_stiff = False  # whether the Chebyshev method steps it

@@ -22,7 +22,6 @@ class Status(enum.Enum):
     diverged = "diverged"  #: NaN or infinite numbers
     stalled = "stalled"  #: the step fell below rounding, or nothing can move any more
     unresolved = "unresolved"  #: the end came, but rounding or a broken law of the flow led there
-    unstable = "unstable"  #: of descent: reached, with a step too long to follow the flow
 
 
 _REMEDY = {
@@ -32,7 +31,6 @@ _REMEDY = {
     "further descent from here",
     Status.unresolved: "lower the tolerance, take gradients in double precision, or begin from a "
     "larger start",
-    Status.unstable: "lower the learning rate if the run is to follow the flow",
 }
 
 
@@ -105,7 +103,7 @@ class Trajectory:
     recorded_factors : list of list of Tensor
         Factors at `times`, if asked for.
     detail : str
-        What the status `unresolved` names: the law that broke, or what rounding hides.
+        What the status names: the law that broke, what rounding hides, or a step beyond stability.
     """
 
     product: Tensor

@@ -154,7 +154,7 @@ def check_ground_truth(truth: object, shape: tuple[int, int]) -> Tensor | None:
     """Return the ground truth as a tensor of `shape`; None passes."""
     if truth is None:
         return None
-    made = as_float64(truth, "ground_truth")
+    made = as_float64(truth, "ground_truth").clone()
     if tuple(made.shape) != shape:
         raise ValueError(f"ground_truth must have shape {shape}, got {tuple(made.shape)}")
     check_finite("ground_truth", made)

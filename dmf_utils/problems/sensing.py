@@ -57,10 +57,14 @@ class MatrixSensing(SquaredLoss):
         values: Tensor,
         ground_truth: Tensor | None = None,
         reduction: Reduction = "mean",
+        *,
+        _is_ours: bool = False,
     ) -> None:
         if isinstance(measurements, Tensor):
             _check_memory("measurements", tuple(measurements.shape))
-        A, y = as_float64(measurements, "measurements"), as_float64(values, "values")
+        A, y = as_float64(measurements, "measurements"), as_float64(values, "values").clone()
+        if not _is_ours:  # what the caller does to their arrays later is not to change the problem
+            A = A.clone()
         if A.ndim != 3 or 0 in A.shape[1:] or y.shape != A.shape[:1]:
             raise ValueError(
                 "measurements must have shape (m, d, d') and values shape (m,), got "
@@ -104,7 +108,7 @@ class MatrixSensing(SquaredLoss):
         rng = np.random.default_rng([seed, OBSERVATION_STREAM])
         A = torch.from_numpy(rng.standard_normal((n_measurements, *shape)))
         A /= math.sqrt(truth.numel())
-        return cls(A, A.flatten(1) @ truth.flatten(), truth, reduction)
+        return cls(A, A.flatten(1) @ truth.flatten(), truth, reduction, _is_ours=True)
 
     def loss_and_gradient(self, W: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and gradient at once, for the engine: no check of the shape."""

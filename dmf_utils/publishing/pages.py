@@ -16,7 +16,7 @@ from dmf_utils._support.notebooks import has_tag, write_notebook
 from dmf_utils.claims import measured, page as ledger_page
 from dmf_utils.claims.ledger import Claim
 from dmf_utils.claims.recording import bundle
-from dmf_utils.publishing import figures
+from dmf_utils.publishing import figures, lectures
 from dmf_utils.publishing.chapter import Chapter
 from dmf_utils.publishing.parameters import as_code, as_markdown
 from dmf_utils.publishing.project import Project
@@ -65,6 +65,7 @@ def assemble(project: Project, chapters: dict[str, Chapter], claims: dict[str, C
         "theorems": lambda: theorem_index(
             box for name in order for box in boxes(name, notebooks[name])
         ),
+        "lectures": lambda: lectures.page(project, [chapters[name] for name in order]),
         "verdicts": lambda: ledger_page.tables(measured.read(project.claims), order),
     }
     for path in sorted(target.rglob("*.md")):

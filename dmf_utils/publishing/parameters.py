@@ -199,7 +199,7 @@ def quick_values(
         If the file is not a mapping, or as :func:`check` says.
     """
     path = project.book / "quick" / f"{chapter}.yml"
-    if not path.is_file():
+    if not path.exists():
         return {}
     values = read_yaml(path, f"book/quick/{path.name}")
     if not isinstance(values, dict):

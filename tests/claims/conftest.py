@@ -40,7 +40,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path
     monkeypatch.setenv("DMF_LEDGER", str(path))
 
     def write_rows(*rows: Any) -> Path:
-        path.write_text(json.dumps(rows))
+        path.write_text(json.dumps(list(rows)))
         return path
 
     return write_rows
