@@ -264,11 +264,11 @@ def spectral_radius(
     # Far enough apart that rounding does not decide, near enough that curvature does not change.
     share = 1e-6 if state.dtype == torch.float64 else 3e-4
     least = torch.finfo(state.dtype).tiny
-    distance = share * norms(state).clamp_min(math.sqrt(least))
+    distance = share * max(float(norms(state)), math.sqrt(least))
     estimate, taken, at = 0.0, 0, torch.empty_like(state)
     for _ in range(max_iterations):
         taken += 1
-        direction = direction / norms(direction).clamp_min(least)
+        direction = direction / max(float(norms(direction)), least)
         batch.gradient(state + distance * direction, out=at)
         direction = (at - gradient) / distance
         previous, estimate = estimate, float(norms(direction))
