@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NoReturn
 
-from dmf_utils.user_data.text import MatrixFileError, Table
+from dmf_utils.user_data.text import MatrixFileError, Table, is_number
 
-__all__ = ["MISSING_WORDS", "Layout", "LayoutChoice", "find_layout", "is_missing", "is_number"]
+__all__ = ["MISSING_WORDS", "Layout", "LayoutChoice", "find_layout", "is_missing"]
 
 LayoutChoice = Literal["auto", "triplets", "wide"]
 
@@ -21,7 +21,6 @@ def _words(text: str) -> frozenset[str]:
 
 
 MISSING_WORDS = _words("nan na n/a #n/a <na> null none nil ? - -- . missing")  # and nothing at all
-_NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 # Names as `_plain` writes them, of the three columns of a list of ratings or measurements.
 _ROW = _words(
     "row rows i user users person member customer client reviewer reader viewer listener student "
@@ -68,11 +67,6 @@ class Layout:
 def is_missing(field: str) -> bool:
     """Whether a field says that nothing is known."""
     return field == "" or field.lower() in MISSING_WORDS
-
-
-def is_number(field: str) -> bool:
-    """Whether a field is a number, with a decimal point or comma."""
-    return _NUMBER.fullmatch(field) is not None
 
 
 def find_layout(
@@ -136,14 +130,12 @@ def _has_header(table: Table, asked: bool | None) -> bool:
         return True
     if all(number or unknown for number, unknown in zip(numbers, blank, strict=True)):
         # Names of columns that are numbers stand beside an empty corner.
-        return blank[0] and all(numbers[1:]) and len(set(first)) == len(first) > 3
-    if len(first) <= 3 or _plain(first[0]) not in _ROW | {"id", "name"}:
-        if len(first) <= 4 and numbers[2]:
-            return False
-        table.refuse(
-            0, "cannot tell whether this line names the columns; say --header or --no-header"
-        )
-    return True
+        return first[0] == "" and all(numbers[1:]) and len(set(first)) == len(first)
+    if _plain(first[0]) in _ROW | {"id", "name"}:
+        return True
+    if 3 <= len(first) <= 4 and numbers[2]:
+        return False
+    table.refuse(0, "cannot tell whether this line names the columns; say --header or --no-header")
 
 
 class _Finder:
@@ -242,7 +234,7 @@ class _Finder:
 
     def looks_wide(self) -> bool:
         """Whether all columns are numbers or nothing, beside names of rows that are distinct."""
-        if any(name in _VALUE | _IGNORED for name in self.plain if self.width <= 4):
+        if self.width <= 4 and any(name in _IGNORED for name in self.plain[1:]):
             return False
         first = [line[0] for line in self.body]
         is_distinct = len(set(first)) == len(first)

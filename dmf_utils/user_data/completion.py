@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+import torch
 
 from dmf_utils._support.checks import number, positive, whole_number
 from dmf_utils.factorization.initialization import gaussian
@@ -26,6 +27,7 @@ from dmf_utils.user_data.cost import (
     expected_seconds,
     gradient_dtype,
     in_words,
+    runs_asked,
 )
 from dmf_utils.user_data.determined import Determined, determined_entries
 from dmf_utils.user_data.judging import Judge, column_errors, disagreements
@@ -120,7 +122,8 @@ def complete(
         Shares of the observed entries, between 0 and 1. With ``validation=0`` nothing is chosen: no
         run is stopped early, and the last depth completes.
     center : {"auto", "none", "mean", "rows", "columns", "both"}
-        What is taken off before a matrix of low rank is fitted. ``"auto"`` compares none and both.
+        What is taken off before a matrix of low rank is fitted. ``"auto"`` compares none and both,
+        with many entries at the least depth only, or takes both alone.
     scale : {"auto", "none", "rows", "columns"}
         Whether rows or columns have units of their own. ``"auto"`` finds out by their spreads.
     bounds : (float, float), optional
@@ -136,7 +139,8 @@ def complete(
     tolerance : float, optional
         Of the flow; by default 1e-4, of large problems 1e-3.
     hidden : int, optional
-        Hidden size; by default min(d, d'), of large matrices twice the rank the data can carry.
+        Hidden size; by default min(d, d'), of large matrices twice the rank the data can carry,
+        from 50 to 128.
     seed : int
         Of the split and of the start.
     keep : Path, optional
@@ -176,14 +180,15 @@ def complete(
         "progress": say is not None,
     }
     arrays = (values.i, values.j, values.z, split.fitted, split.validation)
-    kept = Kept(keep, *(x.tobytes() for x in arrays), repr((options, start, center)).encode())
-    families = [Biases(one) for one in _centers(center)]
-    methods = _methods(families, depths, hidden or min(data.shape), start, options, kept)
+    told = {k: v for k, v in options.items() if k != "progress"}
+    kept = Kept(keep, *(x.tobytes() for x in arrays), repr((told, start)).encode())
+    asked = runs_asked(_checked_center(center), depths, data.n_observed)
+    methods = _methods(asked, hidden or min(data.shape), start, options, kept)
     if method is not None and method not in [one.name for one in methods]:
         named = ", ".join(one.name for one in methods)
         raise ValueError(f"method must be one of {named}, got {method!r}")
     say = say or (lambda text: None)
-    say(_forecast(data, depths, start, hidden, len(families), memory))
+    say(_forecast(data, [n for each in asked.values() for n in each], start, hidden, memory))
     table, chosen, judged = {}, {}, {}
     with _collected(remarks):
         for one in methods:
@@ -254,15 +259,14 @@ def _scale(scale: str, data: ObservedMatrix, split: Split) -> Scale:
     )
 
 
-def _centers(center: str) -> list[Center]:
+def _checked_center(center: str) -> str:
     if center not in ("auto", "none", "mean", "rows", "columns", "both"):
         raise ValueError(f"center must be auto, none, mean, rows, columns or both, got {center!r}")
-    return ["none", "both"] if center == "auto" else [center]
+    return center
 
 
 def _methods(
-    families: Sequence[Biases],
-    depths: Sequence[int],
+    asked: Mapping[Center, Sequence[int]],
     hidden: int,
     start: gaussian,
     options: dict[str, object],
@@ -270,11 +274,12 @@ def _methods(
 ) -> list[Method]:
     """Mean, biases, and for each way to centre every depth and the nuclear norm penalty."""
     methods: list[Method] = [Biases("mean")]
-    for biases in families:
+    for center, depths in asked.items():
+        biases = Biases(center)
         if biases.center not in ("none", "mean"):
             methods.append(biases)
         methods += [Flow(biases, depth, start, options, kept) for depth in depths]
-        methods.append(Penalty(biases, hidden))
+        methods.append(Penalty(biases, hidden, options["gradient_dtype"] or torch.float64))
     return methods
 
 
@@ -288,7 +293,7 @@ def _about(
             f"{len(split.test)} test entries, not {asked}: more would leave a row or a column empty"
         )
     if hidden is not None and hidden < min(data.shape):
-        why = "as asked" if given else "twice the rank that the observed entries can carry"
+        why = "as asked" if given else "chosen by how many entries are observed"
         said.append(
             f"hidden size {hidden}, {why}, not min(d, d') = {min(data.shape)}: it bounds the rank"
         )
@@ -300,7 +305,6 @@ def _forecast(
     depths: Sequence[int],
     start: gaussian,
     hidden: int | None,
-    n_families: int,
     memory: float,
 ) -> str:
     problem = MatrixCompletion.from_entries(
@@ -308,7 +312,7 @@ def _forecast(
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the hidden size
-        seconds = n_families * expected_seconds(problem, depths, start, hidden)
+        seconds = expected_seconds(problem, depths, start, hidden)
     size = f"{data.shape[0]} × {data.shape[1]}, {data.n_observed} observed"
     return f"{size}: {in_words(seconds)}, up to {max(memory / 2**30, 0.1):.1f} GiB of memory"
 
@@ -332,7 +336,9 @@ def _best(errors: dict[str, float], otherwise: str) -> str:
 def _determined(data: ObservedMatrix, final: Prediction) -> Determined:
     rank = 1
     if final.factors:
-        rank = max(1, round(final.effective_rank()))
+        # Not the entropy: many small values, as of noise, weigh less so.
+        values = final.singular_values()
+        rank = max(1, round(float(values.sum() ** 2 / values.square().sum().clamp_min(1e-300))))
     return determined_entries(data.row_index, data.column_index, data.shape, rank)
 
 

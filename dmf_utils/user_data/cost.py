@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from typing import Literal
 
 import psutil
 import torch
@@ -13,25 +14,26 @@ from dmf_utils.factorization.initialization import Start
 from dmf_utils.flow.batch import prepare
 from dmf_utils.problems.completion import MatrixCompletion
 
-__all__ = ["check_memory", "choose_hidden", "expected_seconds", "in_words"]
+__all__ = ["check_memory", "choose_hidden", "expected_seconds", "in_words", "runs_asked"]
 
 _FULL_UP_TO = 200  # a matrix with fewer rows or columns gets its full hidden size
-_RANKS = 2  # hidden size over the rank that the data can carry
-_GRADIENTS = 600  # that a run and its repetition on more entries take, roughly
+_RANKS, _LEAST, _MOST = 2, 50, 128  # hidden size over the rank that the data can carry; its limits
+_BOTH_WAYS, _ONE_WAY = 50_000, 300_000  # entries up to which all is run both ways, beyond which one
+_GRADIENTS = 700  # that a run and its repetitions on more entries take, roughly
 
 
 def choose_hidden(shape: tuple[int, int], n_observed: int) -> int | None:
     r"""The hidden size where none is asked for; None is the full one.
 
     A matrix of rank `r` has :math:`r (d + d' - r)` degrees of freedom, which must not be more than
-    the observed entries. Large matrices get twice the largest such rank, at least 50.
+    the observed entries. Large matrices get twice the largest such rank, from 50 to 128.
     """
     if min(shape) <= _FULL_UP_TO:
         return None
     total = sum(shape)
     root = math.sqrt(max(total**2 - 4 * n_observed, 0))
     rank = math.ceil((total - root) / 2)
-    hidden = max(50, _RANKS * rank)
+    hidden = min(_MOST, max(_LEAST, _RANKS * rank))
     return hidden if hidden < min(shape) else None
 
 
@@ -73,6 +75,22 @@ def expected_seconds(
         batch.gradient(states, out)
         total += _GRADIENTS * (time.perf_counter() - begin)
     return total
+
+
+def runs_asked(
+    center: str, depths: Sequence[int], n_observed: int
+) -> dict[Literal["none", "mean", "rows", "columns", "both"], list[int]]:
+    """For each way to centre, the depths to run.
+
+    Without centring a flow is stiff: the mean is learned first, and all else is slow beside it.
+    So ``"auto"`` asks less of that with many entries.
+    """
+    if center != "auto":
+        return {center: list(depths)}
+    if n_observed > _ONE_WAY:
+        return {"both": list(depths)}
+    alone = list(depths) if n_observed <= _BOTH_WAYS else [min(depths)]
+    return {"none": alone, "both": list(depths)}
 
 
 def gradient_dtype(shape: tuple[int, int]) -> torch.dtype | None:

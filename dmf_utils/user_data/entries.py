@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from dmf_utils.user_data.columns import Layout, is_missing, is_number
-from dmf_utils.user_data.text import MatrixFileError, Table
+from dmf_utils.user_data.columns import Layout, is_missing
+from dmf_utils.user_data.text import MatrixFileError, Table, is_number
 
 __all__ = ["Duplicates", "Entries", "check_sentinels", "entries_of", "listed"]
 

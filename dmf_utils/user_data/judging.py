@@ -88,7 +88,7 @@ class Judge:
         matrix = self.scaling.put_back(found.matrix())
         if self.bounds is not None:
             np.clip(matrix, *self.bounds, out=matrix)
-        largest = np.finfo(float).max / self.size
+        largest = np.finfo(float).max / max(self.size, 1.0)
         np.clip(matrix, -largest, largest, out=matrix)
         matrix *= self.size
         matrix[self.values.i, self.values.j] = self.data.values

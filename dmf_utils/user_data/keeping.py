@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -70,10 +71,11 @@ def _as_bytes(run: EarlyStopping) -> bytes:
 def _read(path: Path) -> EarlyStopping | None:
     """The run in a file; None if there is none, or if it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Of the contents: NumPy leaves a damaged file open.
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             rest = json.loads(str(file["rest"]))
             rest["looks"] = [tuple(look) for look in rest["looks"]]
             factors = [torch.from_numpy(file[f"W{k}"]) for k in range(len(file.files) - 1)]
             return EarlyStopping(factors=factors, **rest)
-    except (OSError, ValueError, KeyError, TypeError, EOFError):
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None

@@ -155,9 +155,9 @@ class _LowRank:
 class Penalty(_LowRank):
     """Nuclear norm penalty, its strength chosen along a path."""
 
-    def __init__(self, biases: Biases, rank: int) -> None:
+    def __init__(self, biases: Biases, rank: int, dtype: torch.dtype) -> None:
         super().__init__(biases, "nuclear norm penalty")
-        self.rank = rank
+        self.rank, self.dtype = rank, dtype
         self.chosen: SoftImpute | None = None
 
     def choose(self, values: Values, fitted: np.ndarray, validation: np.ndarray) -> float:
@@ -168,7 +168,7 @@ class Penalty(_LowRank):
             seen = at_entries(found.factors, values.i[judged], values.j[judged])
             return float(np.mean((seen - left[judged]) ** 2))
 
-        path = list(soft_impute_path(problem, self.rank, error))
+        path = list(soft_impute_path(problem, self.rank, error, self.dtype))
         self.chosen, least = min(path, key=lambda pair: pair[1])
         rank = int((self.chosen.s > 0).sum())
         self.end = f"penalty {self.chosen.penalty:.3g}, rank {rank}"
@@ -176,7 +176,7 @@ class Penalty(_LowRank):
 
     def fit(self, values: Values, which: np.ndarray) -> Prediction:
         offsets, unit, _, problem = self.left(values, which)
-        found = soft_impute(problem, self.chosen.penalty, self.rank, self.chosen)
+        found = soft_impute(problem, self.chosen.penalty, self.rank, self.chosen, dtype=self.dtype)
         return Prediction(offsets, found.factors, unit)
 
 

@@ -24,7 +24,9 @@ Scale = Literal["none", "rows", "columns"]
 
 _SHRINKAGES = (0.5, 2.0, 5.0, 10.0, 20.0)
 _SWEEPS = 30
-_UNLIKE = 10.0  # ratio of the spreads of columns that cannot have one unit
+# Columns cannot share a unit if their spreads, in order, jump by the first factor, or if the
+# largest is so many times the lower quartile: some of a matrix of low rank are small by chance.
+_JUMP, _FAR = 30.0, 100.0
 _ENOUGH = 5  # entries by which a spread is judged
 
 
@@ -78,10 +80,13 @@ def unlike_axis(i: np.ndarray, j: np.ndarray, y: np.ndarray, shape: tuple[int, i
     ratios = {}
     for kind, index, size in (("columns", j, shape[1]), ("rows", i, shape[0])):
         _, spread, counts = _moments(index, y, size)
-        some = spread[(counts >= _ENOUGH) & (spread > 0)]
-        ratios[kind] = float(some.max() / some.min()) if len(some) > 1 else 1.0
-    kind = max(ratios, key=ratios.__getitem__)
-    return kind if ratios[kind] > _UNLIKE else "none"
+        some = np.sort(spread[(counts >= _ENOUGH) & (spread > 0)])
+        if len(some) > 1:
+            jump = float((some[1:] / some[:-1]).max())
+            far = float(some[-1] / np.quantile(some, 0.25))
+            ratios[kind] = max(jump / _JUMP, far / _FAR)
+    kind = max(ratios, key=ratios.__getitem__, default="none")
+    return kind if ratios.get(kind, 0.0) > 1 else "none"
 
 
 @dataclass(frozen=True)

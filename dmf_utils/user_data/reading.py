@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 import warnings
 from collections.abc import Sequence
@@ -131,7 +132,7 @@ def _parquet(path: Path) -> pd.DataFrame:
 
 def _array(path: Path, missing: Sequence[float] | None) -> ObservedMatrix | Table:
     try:
-        array = np.load(path, allow_pickle=False)
+        array = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
     except Exception:
         # NumPy's own words would advise to unpickle the file.
         raise MatrixFileError(
@@ -183,10 +184,12 @@ def _sparse(path: Path, ending: str, missing: Sequence[float] | None) -> Observe
 
 
 def _npz(path: Path) -> object:
-    with np.load(path, allow_pickle=False) as file:
+    # Of the contents: NumPy leaves a damaged file open.
+    content = io.BytesIO(path.read_bytes())
+    with np.load(content, allow_pickle=False) as file:
         names = set(file.files)
         if "format" in names:
-            return scipy.sparse.load_npz(path)
+            return scipy.sparse.load_npz(content)
         if {"data", "mask"} == names:
             return np.ma.MaskedArray(file["data"], file["mask"])
         if len(names) == 1:

@@ -54,6 +54,7 @@ def soft_impute(
     *,
     tolerance: float = 1e-4,
     max_sweeps: int = 200,
+    dtype: torch.dtype = torch.float64,
 ) -> SoftImpute:
     """Solve at one penalty, by alternating ridge regressions on the filled-in matrix.
 
@@ -71,6 +72,8 @@ def soft_impute(
         The solution at a larger penalty, to start from.
     tolerance : float
         Relative change of `Z` in a sweep at which it ends.
+    dtype : torch.dtype
+        Precision of the sweeps.
 
     References
     ----------
@@ -78,8 +81,8 @@ def soft_impute(
     incomplete matrices*, JMLR 11 (2010); T. Hastie, R. Mazumder, J. D. Lee, R. Zadeh, *Matrix
     completion and low-rank SVD via fast alternating least squares*, JMLR 16 (2015).
     """
-    entries = problem.observed_entries()
-    U, s, V = _start(problem.shape, rank, before, penalty)
+    entries = problem.observed_entries(dtype)
+    U, s, V = (part.to(dtype) for part in _start(problem.shape, rank, before, penalty))
     sweeps, change = 0, math.inf
     while sweeps < max_sweeps and change > tolerance:
         old = U, s, V
@@ -94,7 +97,8 @@ def soft_impute(
         sweeps, change = sweeps + 1, _change(old, (U, s, V))
     residual = entries.values - entries.at(U * s, V.T)
     U, s, Q = torch.linalg.svd(entries.matrix(residual) @ V + U * s, full_matrices=False)
-    return SoftImpute(penalty, U, (s - penalty).clamp_min(0.0), V @ Q.T, sweeps)
+    parts = U, (s - penalty).clamp_min(0.0), V @ Q.T
+    return SoftImpute(penalty, *(part.to(torch.float64) for part in parts), sweeps)
 
 
 def _start(
@@ -119,7 +123,10 @@ def _change(old: tuple[Tensor, Tensor, Tensor], new: tuple[Tensor, Tensor, Tenso
 
 
 def soft_impute_path(
-    problem: MatrixCompletion, rank: int, error: Callable[[SoftImpute], float]
+    problem: MatrixCompletion,
+    rank: int,
+    error: Callable[[SoftImpute], float],
+    dtype: torch.dtype = torch.float64,
 ) -> Iterator[tuple[SoftImpute, float]]:
     """Solutions at falling penalties, each from the one before, with their errors.
 
@@ -138,7 +145,7 @@ def soft_impute_path(
     penalty, found = _RATIO * largest, None
     best, since = math.inf, 0
     while penalty >= _LEAST * largest and since < _PATIENCE:
-        found = soft_impute(problem, penalty, rank, found, tolerance=1e-3)
+        found = soft_impute(problem, penalty, rank, found, tolerance=1e-3, dtype=dtype)
         seen = error(found)
         yield found, seen
         best, since = (seen, 0) if seen < best else (best, since + 1)

@@ -76,5 +76,6 @@ def split_entries(data: ObservedMatrix, test: float, validation: float, seed: in
             f"{len(taken) - first} validation entries (shares {test:g} and {validation:g}; every "
             "row and column keeps one): too few; give more entries, or other shares"
         )
-    fitted = np.setdiff1d(np.arange(data.n_observed), taken)
-    return Split(fitted, np.sort(taken[first:]), np.sort(taken[:first]))
+    both = np.array(taken, dtype=int)
+    fitted = np.setdiff1d(np.arange(data.n_observed), both)
+    return Split(fitted, np.sort(both[first:]), np.sort(both[:first]))

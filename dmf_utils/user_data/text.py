@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-import itertools
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from dmf_utils._support.errors import InputError
 
-__all__ = ["MatrixFileError", "Table", "read_text"]
+__all__ = ["MatrixFileError", "Table", "is_number", "read_text"]
 
 _SPACES = " "
 _DELIMITERS = ("::", "\t", ";", ",", "|", _SPACES)  # the first that parts all lines alike
@@ -26,7 +26,8 @@ _WORDS = {
     "|": "bars",
     _SPACES: "spaces",
 }
-_SAMPLE = 200  # lines that the delimiter is found by
+_SAMPLE = 50_000  # letters that the delimiter is found by
+_NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _PACKED = {b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "packed by gzip"}
 
 
@@ -70,6 +71,11 @@ class Table:
         raise MatrixFileError(f"{self.name}, {self.unit} {self.numbers[at]}: {why}")
 
 
+def is_number(field: str) -> bool:
+    """Whether a field is a number, with a decimal point or comma."""
+    return _NUMBER.fullmatch(field) is not None
+
+
 def read_text(path: Path) -> Table:
     """Read a file of columns, parted by commas, semicolons, tabs, bars, ``::`` or spaces.
 
@@ -79,11 +85,7 @@ def read_text(path: Path) -> Table:
         If it is not text, has no lines, or has lines of different lengths: it names the first.
     """
     text, remarks = _decoded(path)
-    lines = (line for line in _lines(text) if line.strip())
-    sample = list(itertools.islice(lines, _SAMPLE))
-    if not sample:
-        raise MatrixFileError(f"{path.name}: is empty; give lines of row, column, value")
-    delimiter = _delimiter(sample)
+    delimiter = _delimiter(text, path.suffix.lower())
     numbers, fields = [], []
     for number, line in _fields(path.name, text, delimiter):
         if any(line):
@@ -118,32 +120,53 @@ def _decoded(path: Path) -> tuple[str, tuple[str, ...]]:
         return content.decode("cp1252", errors="replace"), (said,)
 
 
-def _delimiter(sample: list[str]) -> str:
-    """The first delimiter that parts all lines of the sample alike, else the most of them."""
-    best = ",", 0.0
+def _delimiter(text: str, ending: str) -> str:
+    """The delimiter that parts all lines of a sample alike, else most of them."""
+    counts, numbers = {}, {}
     for delimiter in _DELIMITERS:
-        counts = Counter(len(_parted(line, delimiter)) for line in sample)
-        count, lines = counts.most_common(1)[0]
-        # The header of a table with row names may be one short.
-        alike = lines == len(sample) or (
-            lines == len(sample) - 1 and len(_parted(sample[0], delimiter)) == count - 1
-        )
-        if count > 1 and alike:
-            return delimiter
-        if count > 1 and lines / len(sample) > best[1]:
-            best = delimiter, lines / len(sample)
-    return best[0]
+        sample = _sample(text, delimiter)
+        counts[delimiter] = [len(line) for line in sample]
+        numbers[delimiter] = sum(is_number(field) for line in sample for field in line)
+    alike = [delimiter for delimiter in _DELIMITERS if _are_alike(counts[delimiter])]
+    usual = {".csv": ",", ".tsv": "\t", ".tab": "\t"}.get(ending)
+    if usual in alike and counts[usual][-1] > 2:
+        # Semicolons beside decimal commas part into more numbers.
+        if usual == "," and ";" in alike and numbers[";"] > numbers[","]:
+            return ";"
+        return usual
+    if alike:
+        return max(alike, key=lambda delimiter: counts[delimiter][-1] > 2)
+    return max(_DELIMITERS, key=lambda delimiter: _share(counts[delimiter]))
+
+
+def _sample(text: str, delimiter: str) -> list[list[str]]:
+    start = text[:_SAMPLE]
+    if len(text) > _SAMPLE:
+        start = start[: start.rfind("\n") + 1] or start
+    if delimiter in ("::", _SPACES):
+        lines = [_parted(line, delimiter) for line in _lines(start)]
+    else:
+        try:
+            lines = list(csv.reader(io.StringIO(start, newline=""), delimiter=delimiter))
+        except csv.Error:  # said with its line when the file is read
+            return []
+    return [line for line in lines if any(field.strip() for field in line)]
+
+
+def _are_alike(counts: list[int]) -> bool:
+    # The header of a table with row names may be one short.
+    rest = set(counts[1:]) or set(counts)
+    return len(rest) == 1 and counts[-1] > 1 and counts[0] in (counts[-1], counts[-1] - 1)
+
+
+def _share(counts: list[int]) -> float:
+    """The share of lines with the usual number of fields, if that is more than one."""
+    usual, lines = Counter(counts).most_common(1)[0] if counts else (0, 0)
+    return lines / len(counts) if usual > 1 else 0.0
 
 
 def _parted(line: str, delimiter: str) -> list[str]:
-    if delimiter == _SPACES:
-        return line.split()
-    if delimiter == "::":
-        return line.split(delimiter)
-    try:
-        return next(csv.reader([line], delimiter=delimiter), [])
-    except csv.Error:  # said with its line when the file is read
-        return [line]
+    return line.split() if delimiter == _SPACES else line.split(delimiter)
 
 
 def _lines(text: str) -> list[str]:

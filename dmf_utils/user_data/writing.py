@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from dmf_utils._support.files import write_whole
-from dmf_utils.user_data.columns import is_number
 from dmf_utils.user_data.matrix import ObservedMatrix
+from dmf_utils.user_data.text import is_number
 
 __all__ = ["DELIMITERS", "completed_ending", "guarded", "write_completed", "write_triplets"]
 
@@ -25,7 +25,8 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # by which a spreadsheet knows a fo
 
 def guarded(name: str) -> str:
     """A name that a spreadsheet takes for text: behind an apostrophe if it looks like a formula."""
-    return f"'{name}" if name.startswith(_FORMULA) and not is_number(name) else name
+    bare = name.lstrip("'")  # one that stood behind an apostrophe already gets one more
+    return f"'{name}" if bare.startswith(_FORMULA) and not is_number(name) else name
 
 
 def completed_ending(path: Path) -> str:

@@ -614,11 +614,14 @@ def test_complete_writes_the_matrix_and_the_report(
     own_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own_file.write_text(own_file.read_text(encoding="utf-8") + "u0,1,3\n", encoding="utf-8")
-    assert main(["complete", "ratings.csv", "--depth", "2", "--stop-by", "0", "--seed", "1"]) == 0
+    command = ["complete", "ratings.csv", "--depth", "2", "--validation", "0", "--seed", "1"]
+    command += ["--center", "none", "--fill-undetermined"]
+    assert main(command) == 0
     told = capsys.readouterr()
     assert "dmf: warning: ratings.csv, line 44: given before with the same value" in told.err
     assert "ratings.csv: 9 × 7, 42 observed" in told.out
-    assert re.search(r"^depth 1 .*\ndepth 2 .*\nminimum nuclear norm ", told.out, re.MULTILINE)
+    assert re.search(r"^mean .*\ndepth 2 .*\nnuclear norm penalty ", told.out, re.MULTILINE)
+    assert "completed matrix (depth 2): ratings-completed.csv" in told.out
     lines = (own_file.parent / "ratings-completed.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "user,item,rating,observed"
     assert len(lines) == 1 + 9 * 7
@@ -626,7 +629,8 @@ def test_complete_writes_the_matrix_and_the_report(
         exact = (int(row[1:]) + 1) * (int(column) + 2)
         assert float(value) == pytest.approx(exact, abs=0 if seen == "1" else 0.5)
     report = (own_file.parent / "ratings-report.html").read_text(encoding="utf-8")
-    assert "depths 1, 2, hold out 0.1, stop by 0, not centred" in report
+    assert "depths 2, " in report
+    assert "validation 0.0" in report
     assert len(list(own_file.parent.iterdir())) == 3
 
 
@@ -638,11 +642,32 @@ def test_complete_takes_and_gives_an_array(
     array = np.outer(np.arange(1.0, 10), np.arange(2.0, 9))
     array[::3, ::2] = np.nan
     np.save("own.npy", array)
-    assert main(["complete", "own.npy", "--depth", "3,2", "--output", "a/b"]) == 0
-    completed = np.load(own_file.parent / "a" / "b" / "own-completed.npy")
-    assert np.array_equal(completed[~np.isnan(array)], array[~np.isnan(array)])
-    assert not np.isnan(completed).any()
-    assert "completed matrix (depth 2): a/b/own-completed.npy" in capsys.readouterr().out
+    assert main(["complete", "own.npy", "--depth", "3,2", "--center", "none"]) == 0
+    assert main(["complete", "own.npy", "--depth", "2", "--center", "mean", "--output", "a/b"]) == 0
+    for folder in (own_file.parent, own_file.parent / "a" / "b"):
+        completed = np.load(folder / "own-completed.npy")
+        assert np.array_equal(completed[~np.isnan(array)], array[~np.isnan(array)])
+        assert not np.isnan(completed).any()
+    assert "a/b/own-completed.npy" in capsys.readouterr().out
+
+
+def test_complete_replaces_only_what_it_wrote(
+    own_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["complete", "ratings.csv", "--depth", "1", "--center", "none"]
+    for _ in range(2):  # its own files it writes anew
+        assert main(command) == 0
+    for name in ("ratings-completed.csv", "ratings-report.html"):
+        path = own_file.parent / name
+        path.write_text(path.read_text(encoding="utf-8") + "mine", encoding="utf-8")
+        before = path.read_bytes()
+        assert main(command) == 2
+        complaint = capsys.readouterr().err
+        assert "is not as dmf wrote it" in complaint
+        assert "--force" in complaint
+        assert path.read_bytes() == before
+        assert main([*command, "--force"]) == 0
+        assert path.read_bytes() != before
 
 
 @pytest.mark.parametrize(
@@ -650,11 +675,19 @@ def test_complete_takes_and_gives_an_array(
     [
         (["none.csv"], "none.csv: there is no such file"),
         (["ratings.csv", "--no-header"], "ratings.csv, line 1: the value 'rating' is not a number"),
-        (["ratings.csv", "--hold-out", "1"], "held_out must be a share between 0 and 1"),
-        (["ratings.csv", "--hold-out", "0.001"], "0 can be held out"),
+        (["ratings.csv", "--columns", "user,film,rating"], "has no column 'film'"),
+        (["ratings.csv", "--test", "1"], "test must be a share between 0 and 1"),
+        (["ratings.csv", "--test", "0.001"], "0 can be test entries"),
         (["ratings.csv", "--seed", "-1"], "seed must be at least 0"),
         (["ratings.csv", "--hidden", "0"], "hidden must be at least 1"),
+        (["ratings.csv", "--bounds", "1", "5"], "observed values lie outside"),
+        (["ratings.csv", "--missing", "few"], "give numbers such as 0 or -1,99, or none"),
+        (["ratings.csv", "--method", "magic"], "method must be one of mean"),
         (["ratings.csv", "--output", "ratings.csv"], "ratings.csv"),
+        *(
+            (["ratings.csv", "--depth", depth], "give a number from 1 on, or a list such as 2,4")
+            for depth in ("0", "two", "2,2", "1.5", "")
+        ),
     ],
 )
 def test_complete_refuses_bad_input_in_one_line(
@@ -662,32 +695,39 @@ def test_complete_refuses_bad_input_in_one_line(
 ) -> None:
     assert main(["complete", *arguments]) == 2
     complaint = capsys.readouterr().err
-    assert complaint.startswith("dmf: ")
-    assert complaint.count("\n") == 1
-    assert words in complaint
+    assert complaint.splitlines()[-1].startswith("dmf: ")
+    assert words in complaint.splitlines()[-1]
     assert [path.name for path in own_file.parent.iterdir()] == ["ratings.csv"]
 
 
-@pytest.mark.parametrize("depth", ["0", "two", "2,2", "1.5", ""])
-def test_complete_refuses_what_is_no_depth(
-    own_file: Path, capsys: pytest.CaptureFixture[str], depth: str
-) -> None:
-    with pytest.raises(SystemExit) as leaving:
-        main(["complete", "ratings.csv", "--depth", depth])
-    assert leaving.value.code == 2
-    assert "give a number from 1 on, or a list such as 2,4" in capsys.readouterr().err
-
-
-def test_an_interrupted_completion_leaves_nothing(
+def test_an_interrupted_completion_keeps_its_finished_runs(
     own_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*details: object, **more: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dmf_utils.user_data.completion.min_nuclear_norm", interrupt)
-    assert main(["complete", "ratings.csv", "--depth", "1"]) == 130
-    assert capsys.readouterr().err.endswith("dmf: interrupted; nothing was written.\n")
-    assert [path.name for path in own_file.parent.iterdir()] == ["ratings.csv"]
+    command = ["complete", "ratings.csv", "--depth", "2", "--center", "none"]
+    with monkeypatch.context() as patch:
+        patch.setattr("dmf_utils.user_data.methods.soft_impute_path", interrupt)
+        assert main(command) == 130
+    assert "no result was written. Finished runs are kept" in capsys.readouterr().err
+    names = sorted(path.name for path in own_file.parent.iterdir())
+    assert names == [".ratings-unfinished", "ratings.csv"]
+    assert main(command) == 0
+    assert "2 finished runs of an interrupted computation were used" in capsys.readouterr().err
+    names = sorted(path.name for path in own_file.parent.iterdir())
+    assert names == ["ratings-completed.csv", "ratings-report.html", "ratings.csv"]
+
+
+def test_complete_speaks_to_a_terminal_that_knows_ascii_only(
+    own_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        assert main(["complete", "ratings.csv", "--depth", "1", "--center", "none"]) == 0
+        stream.flush()
+    assert "9 x 7, 42 observed" in stream.buffer.getvalue().decode("ascii")
 
 
 def test_a_parameter_that_names_a_file_is_taken_from_where_the_user_is(
