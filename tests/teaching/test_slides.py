@@ -26,7 +26,7 @@ STATEMENT = """
 > :label: theorem-growth
 > :nonumber:
 >
-> By {prf:ref}`Lemma 1 <lemma-one>`, $\\dot\\sigma = N \\sigma^{2-2/N}$.
+> By {prf:ref}`Lemma 1 <theorem-growth>`, $\\dot\\sigma = N \\sigma^{2-2/N}$.
 > ```
 
 :::{exercise} Warm-up: a small one
@@ -37,7 +37,7 @@ What is 1 + 1?
 """
 DRAW = """from dmf_utils import plotting
 figure, (ax,) = plotting.panels(1, 1)
-ax.plot([0, 1], [0, 1])"""
+_ = ax.plot([0, 1], [0, 1])"""
 GLUE = "from myst_nb import glue\nglue('answer', 0.12345, display=False)"
 PLAN: dict[str, Any] = {
     "goals": {"small": "add numbers"},
