@@ -371,8 +371,8 @@ def _left_open(
 
 def _dominated(by_column: pd.DataFrame, name: str, scale: Scale) -> list[str]:
     top = by_column.iloc[0]
-    sizes = by_column.entries * by_column.deviation**2
-    decides = sizes.iloc[0] > _COUNTED * sizes.sum()  # by its size, and not by a chance error
+    # By its size, and not by a chance error.
+    decides = top.deviation > 3 * by_column.deviation.median()
     if scale != "none" or len(by_column) < 3 or top.share <= _COUNTED or not decides:
         return []
     return [
