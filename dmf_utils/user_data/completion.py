@@ -355,10 +355,13 @@ def _left_open(
         return []
     rows, columns = (int((x < 0).sum()) for x in (determined.rows, determined.columns))
     parts = determined.n_components
-    why = f"{parts} groups of rows and columns share no entry" if parts > 1 else ""
+    rank = determined.rank
+    reasons = [f"{parts} groups of rows and columns share no entry"] if parts > 1 else []
     if rows or columns:
-        few = f"{rows} rows and {columns} columns have too few for rank {determined.rank}"
-        why = f"{why}; {few}" if why else few
+        reasons.append(f"{rows} rows and {columns} columns have too few for rank {rank}")
+    if not reasons:
+        reasons.append(f"matrices of rank {rank} may differ there and agree where it is observed")
+    why = "; ".join(reasons)
     done = "filled in all the same" if fill else "left as NaN"
     return [
         f"{count} of {total} unobserved entries ({100 * count / total:.3g} %) are determined by "
@@ -368,7 +371,9 @@ def _left_open(
 
 def _dominated(by_column: pd.DataFrame, name: str, scale: Scale) -> list[str]:
     top = by_column.iloc[0]
-    if scale != "none" or len(by_column) < 3 or top.share <= _COUNTED:
+    # By its size, and not by a chance error.
+    decides = top.deviation > 3 * by_column.deviation.median()
+    if scale != "none" or len(by_column) < 3 or top.share <= _COUNTED or not decides:
         return []
     return [
         f"one column, {by_column.index[0]!r}, makes {100 * top.share:.0f} % of the squared error "

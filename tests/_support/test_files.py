@@ -20,6 +20,9 @@ def names(folder: Path) -> set[str]:
 def test_a_new_output_is_accepted_and_nothing_is_left_of_the_trial(tmp_path: Path) -> None:
     check_outputs([tmp_path / "new.csv"])
     assert names(tmp_path) == set()
+    (tmp_path / "in.csv").touch()
+    check_outputs([tmp_path / "new.csv"], [tmp_path / "in.csv"])
+    assert names(tmp_path) == {"in.csv"}
 
 
 def test_what_exists_is_refused_unless_it_is_ours_or_forced(tmp_path: Path) -> None:
@@ -96,13 +99,15 @@ def test_files_are_put_in_place_together_or_not_at_all(tmp_path: Path) -> None:
     assert names(tmp_path) == {"old.csv", "new.csv"}
 
 
+@pytest.mark.parametrize("order", ["abc", "cab", "acb"])
 @pytest.mark.parametrize("failing", [1, 2, 3])
 def test_a_rename_that_fails_gives_back_what_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int, order: str
 ) -> None:
-    places = [tmp_path / name for name in ("a", "b", "c")]
-    for path in places[:2]:
-        path.write_text(f"before {path.name}")
+    places = [tmp_path / name for name in order]
+    before = {path: f"before {path.name}" for path in places if path.name != "c"}
+    for path, text in before.items():
+        path.write_text(text)
     count, replace = 0, os.replace
 
     def refuse(source: Path, target: Path) -> None:
@@ -122,7 +127,7 @@ def test_a_rename_that_fails_gives_back_what_was_there(
     with pytest.raises(OSError, match="the disk is gone"):
         write()
     assert names(tmp_path) == {"a", "b"}
-    assert [path.read_text() for path in places[:2]] == ["before a", "before b"]
+    assert {path: path.read_text() for path in before} == before
 
 
 def test_a_file_is_written_whole(tmp_path: Path) -> None:

@@ -189,6 +189,20 @@ def test_yaml_of_any_bytes(tmp_path: Path, content: bytes) -> None:
     only_our_error(lambda: read_yaml(tmp_path / "x.yml"))
 
 
+def test_a_file_that_is_too_large_or_none_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.yml"
+    with path.open("wb") as file:
+        file.truncate(10**13)  # takes no room on the disk
+    with pytest.raises(InputError, match="is larger than 10 MB"):
+        read_yaml(path)
+    monkeypatch.setattr(Path, "read_bytes", None)
+    for other, words in ((Path("/dev/zero"), "is not a file"), (tmp_path, "is not a file")):
+        with pytest.raises(InputError, match=words):
+            read_yaml(other)
+
+
 @many
 @given(spec=specs | plain)
 def test_specs_of_any_shape(tmp_path: Path, spec: Any) -> None:

@@ -39,6 +39,8 @@ def test_what_is_folded_is_left_out() -> None:
     folded = "```{dropdown} Proof\n" + WORDS * 500 + "\n```\n"
     solution = "````{solution} ex\n:class: dropdown\n```\n" + WORDS * 500 + "\n```\n````"
     assert minutes(new_markdown_cell(folded + solution)) == 1
+    assert minutes(new_markdown_cell(folded + WORDS * 66)) == 2  # what follows is read
+    assert minutes(new_markdown_cell(solution + "\n" + WORDS * 66)) == 2
     code = "\n".join(["x = 1"] * 115)  # as long as three minutes of text
     assert minutes(new_code_cell(code)) == 3
     assert minutes(new_code_cell(code, metadata={"tags": ["hide-input"]})) == 1

@@ -237,6 +237,22 @@ def test_groups_that_share_no_entry_do_not_determine_each_other() -> None:
     assert determined_entries(*np.nonzero(mask), mask.shape, 1).mask.all()
 
 
+@pytest.mark.parametrize("rank", [1, 2])
+def test_groups_tied_by_too_few_entries_for_the_rank_are_not_determined(rank: int) -> None:
+    """Between two groups of rank r lie r² unknowns, a linear map from factors to factors."""
+    mask = np.zeros((14, 12), dtype=bool)
+    mask[:7, :6] = mask[7:, 6:] = True
+    within = mask.copy()
+    ties = [(0, 6), (1, 7), (2, 8), (3, 9)]
+    for count, tie in enumerate(ties, start=1):
+        mask[tie] = True
+        found = determined_entries(*np.nonzero(mask), mask.shape, rank)
+        assert found.n_components == 1
+        assert found.mask[within].all()
+        between = found.mask[~within & ~mask]
+        assert between.all() if count >= rank**2 else not between.any()
+
+
 def test_rows_with_fewer_observations_than_the_rank_are_not_determined() -> None:
     mask = np.ones((8, 7), dtype=bool)
     mask[0, 1:] = False  # one observation
