@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
+import math
 import os
 import shlex
 import sys
@@ -108,6 +109,8 @@ def command(
     The file has lines such as `depth: [2, 3]`: parameters, each with a value or a list of values,
     of which all combinations are run.
     """
+    if not others["wait"] < math.inf:
+        raise click.UsageError("--wait: give a number of seconds", context)
     if workers and scheduler:
         raise click.UsageError("--workers and --scheduler: give one of the two", context)
     context.obj["interrupted"] = "nothing was computed."

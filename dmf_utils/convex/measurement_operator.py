@@ -164,8 +164,13 @@ class _Measurements(AffineConstraint):
         if failed or pivots.min() <= len(gram) * 1e-14 * gram.diagonal().max():
             spectrum, basis = torch.linalg.eigh(gram)
             kept = spectrum > len(gram) * 1e-14 * spectrum[-1]
-            self.rank, self._factor = int(kept.sum()), None
-            self._basis, self._spectrum = basis[:, kept], spectrum[kept]
+            # Squared, singular values below 1e-7 are lost; the operator itself still tells them.
+            U, s, _ = torch.linalg.svd(basis[:, ~kept].mT @ self._operator, full_matrices=False)
+            small = s > len(gram) * 1e-15 * spectrum[-1].sqrt()
+            rest = basis[:, ~kept] @ U[:, small]
+            self._basis = torch.cat([basis[:, kept], rest], dim=1)
+            self._spectrum = torch.cat([spectrum[kept], s[small].square()])
+            self.rank, self._factor = len(self._spectrum), None
         self._check_consistent()
 
     def apply(self, W: Tensor) -> Tensor:

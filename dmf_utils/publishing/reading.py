@@ -33,9 +33,9 @@ def reading_minutes(notebook: NotebookNode) -> int:
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             before, _, after = cell.source.partition("{solution-end}")
-            words += 0 if solving else _words(before)
+            for part, hidden in ((before, solving), (after, False)):
+                words += 0 if hidden else _words(part.partition("{solution-start}")[0])
             solving = "{solution-start}" in (after or before) or (solving and not after)
-            words += _words(after)
         elif not solving and not any(has_tag(cell, tag) for tag in _FOLDED):
             lines = [line for line in cell.source.splitlines() if line.strip(" )]}")]
             words += _WORDS_A_LINE * len(lines)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+from nbformat import NotebookNode
 
 from dmf_utils._support import files
 from dmf_utils._support.errors import InputError
@@ -17,7 +18,7 @@ from dmf_utils.publishing.chapter import LEDGER_CHAPTER, Chapter, read_chapters
 from dmf_utils.publishing.project import Project
 from dmf_utils.teaching import pdf
 from dmf_utils.teaching.leak_check import LeakError, SolutionWatch, notebook_text
-from dmf_utils.teaching.solutions import Answer, SolutionError, lined_space, strip
+from dmf_utils.teaching.solutions import Answer, SolutionError, Stripped, lined_space, strip
 from dmf_utils.teaching.student_notebook import classroom_parameters, student_notebook
 
 __all__ = ["FAILURES", "VERSIONS", "make_handouts"]
@@ -84,12 +85,7 @@ def make_handouts(
             raise InputError(f"chapter {name!r}: is the ledger, choose one of {', '.join(every)}")
     chosen = chapters or every
     chromium = pdf.find_chromium()
-    if missing := [name for name, c in read_chapters(project).items() if not c.last]:
-        print(f"not executed yet, so the book is built first: {', '.join(missing)}")
-        build_book(project)
-    else:
-        build_book(project, chosen)
-
+    _build_what_is_missing(project, chosen)
     book = read_chapters(project)
     folder = files.folder(project.build / "handouts")
     made: list[Path] = []
@@ -103,6 +99,14 @@ def make_handouts(
         pages += [_StudentBook(project.root, project.quick).html] if "student" in versions else []
         print(_HOW_TO_PRINT.format(pages=" and ".join(map(str, pages))))
     return made
+
+
+def _build_what_is_missing(project: Project, chosen: list[str]) -> None:
+    if missing := [name for name, c in read_chapters(project).items() if not c.last]:
+        print(f"not executed yet, so the book is built first: {', '.join(missing)}")
+        build_book(project)
+    else:
+        build_book(project, chosen)
 
 
 def _student(
@@ -153,17 +157,33 @@ def _student_tree(project: Project, student: Project, book: dict[str, Chapter]) 
     kept = [path.read_text(encoding="utf-8") for path in _texts(project.executed)]
     for name, chapter in book.items():
         page = read_notebook(project.executed / f"{name}.ipynb")
-        stripped = strip(page, name, lined_space)
+        stripped, rest = _without_solutions(page, name)
         answers += stripped.answers
-        # What stays is known apart from what is handed out, or a leak there would excuse itself.
-        rest = strip(page, name, lambda answer: []).notebook
-        kept.append(notebook_text(nbformat.writes(rest)))
-        kept.append(classroom_parameters(chapter))
+        kept += [notebook_text(nbformat.writes(rest)), classroom_parameters(chapter)]
         write_notebook(stripped.notebook, student.executed / f"{name}.ipynb")
+    for path in sorted(student.executed.rglob("*.md")):
+        cell = nbformat.v4.new_markdown_cell(path.read_text(encoding="utf-8"), id="page")
+        page = nbformat.v4.new_notebook(cells=[cell])
+        stripped, rest = _without_solutions(page, path.stem)
+        answers += stripped.answers
+        kept.append(_text_of(rest))
+        path.write_text(_text_of(stripped.notebook), encoding="utf-8")
     watch = SolutionWatch(answers, kept)
     if not site.is_current(student):
         site.build(student)
     return watch
+
+
+def _without_solutions(page: NotebookNode, name: str) -> tuple[Stripped, NotebookNode]:
+    """A page with space for answers, and what of it stays.
+
+    The second is known apart from what is handed out, or a leak there would excuse itself.
+    """
+    return strip(page, name, lined_space), strip(page, name, lambda answer: []).notebook
+
+
+def _text_of(page: NotebookNode) -> str:
+    return "\n\n".join(cell.source for cell in page.cells) + "\n"
 
 
 def _sheets(
@@ -185,4 +205,4 @@ def _sheets(
 
 
 def _texts(folder: Path) -> list[Path]:
-    return [path for ending in ("md", "bib", "html") for path in folder.rglob(f"*.{ending}")]
+    return [path for ending in ("bib", "html") for path in folder.rglob(f"*.{ending}")]

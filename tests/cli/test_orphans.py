@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -99,7 +100,11 @@ def test_the_builder_of_pages_does_not_outlive_its_command(make_book: MakeBook) 
         name = "jupyter-book"
 
         def builders() -> list[psutil.Process]:
-            return [one for one in living_below(process.pid) if name in " ".join(one.cmdline())]
+            found = []
+            for one in living_below(process.pid):
+                with contextlib.suppress(psutil.Error):  # it ended meanwhile
+                    found += [one] if name in " ".join(one.cmdline()) else []
+            return found
 
         assert wait_until(builders)
         family = living_below(process.pid)
@@ -120,7 +125,11 @@ def test_the_browser_that_prints_does_not_outlive_its_command(make_book: MakeBoo
     try:
 
         def browsers() -> list[psutil.Process]:
-            return [one for one in living_below(process.pid) if "chrom" in one.name()]
+            found = []
+            for one in living_below(process.pid):
+                with contextlib.suppress(psutil.Error):
+                    found += [one] if "chrom" in one.name() else []
+            return found
 
         assert wait_until(browsers, 240)
         family = living_below(process.pid)

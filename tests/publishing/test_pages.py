@@ -12,6 +12,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from dmf_utils._support import machine
 from dmf_utils._support.errors import InputError
+from dmf_utils._support.notebooks import title
 from dmf_utils.publishing import status_page, theorem_index
 from dmf_utils.publishing.build import build_book
 from dmf_utils.publishing.chapter import Execution
@@ -39,7 +40,7 @@ def test_times_are_summed_by_section_under_the_heading_above_it() -> None:
             new_code_cell("4"),
         ]
     )
-    assert status_page.title(notebook) == "Title"
+    assert title(notebook) == "Title"
     assert status_page.section_times(notebook) == [
         SectionTime("Opening", 1, 1.0),
         SectionTime("One › Deep", 2, 5.0),

@@ -132,7 +132,7 @@ def test_what_is_wrong_is_told_in_one_line_before_anything(
     monkeypatch.setattr(module, "compute_chunk", None)
     assert run("spec.yml", "--out", "t.parquet") == 2
     shown = capsys.readouterr().err
-    assert shown.startswith("dmf: spec.yml: ")
+    assert shown.startswith(("dmf: spec.yml: ", "dmf: spec.yml, line "))
     assert told in shown
     assert len(shown.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["spec.yml"]
@@ -393,6 +393,7 @@ def test_the_estimate_is_the_time_of_the_gradients_times_their_number(monkeypatc
     assert estimate(flow) == pytest.approx(1.0)  # 8e-3 for eight, 1000 gradients
     assert estimate(*grid(**flow, seed=range(5))) == pytest.approx(5.0)
     assert estimate(flow | {"max_steps": 10}) == pytest.approx(0.06)
+    assert estimate(flow | {"max_gradients": 10}) == pytest.approx(0.01)
     descent = flow | {"method": "descent", "learning_rate": 1e-2}
     assert estimate(descent) == pytest.approx(3.0)
     assert estimate(descent | {"max_steps": 100}) == pytest.approx(0.1)
