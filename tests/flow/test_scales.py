@@ -268,7 +268,7 @@ def test_rest_is_proved_where_nothing_waits():
         saddle = FullObservation(torch.diag(torch.tensor([2.0**depth, 1.0], dtype=DOUBLE)))
         assert what_waits(saddle, zero, 1e-14).time == math.inf
         small = [torch.diag(torch.tensor([2.0, 1e-9], dtype=DOUBLE)) for _ in range(depth)]
-        time = what_waits(saddle, small, 1e-14).time
+        time = what_waits(saddle, small, 1e-9 ** (depth - 1)).time
         exact = math.log(2e-3 / 1e-9) if depth == 2 else 1e9 - 1 / 2e-3
         assert time == pytest.approx(exact, rel=1e-6)
 
@@ -318,7 +318,7 @@ def test_a_broken_law_is_named():
     # From a start that is not balanced the determinant may change its sign.
     free = [W + 0.1 * j * torch.eye(4, dtype=DOUBLE) for j, W in enumerate(start)]
     assert float(balancedness_gap(free)) > 0.01
-    flipped = [free[0], free[1], free[2] @ torch.diag(torch.tensor([1, 1, 1, -1.0]).double())]
+    flipped = [free[0], free[1], torch.diag(torch.tensor([1, 1, 1, -1.0]).double()) @ free[2]]
     assert broken_law(free, flipped, 1e-6) == ""
 
 
