@@ -7,7 +7,7 @@ import platform
 
 import torch
 
-from benchmarks import scaling, sensing, speed, sweeps
+from benchmarks import load, scaling, sensing, speed, sweeps
 
 
 def main() -> None:
@@ -29,6 +29,8 @@ def main() -> None:
     sweeps.grid_sizes((10, 100) if short else (10, 100, 500, 2000))
     sweeps.projection()
     sweeps.large_matrices(((100, 8),) if short else ((100, 8), (300, 8), (1000, 1)))
+    if not short:
+        load.quick_book()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
@@ -22,13 +23,14 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from dmf_utils.flow.trajectory import Trajectory
 
 if TYPE_CHECKING:
-    pass
+    from torch import Tensor
 
 __all__ = [
     "Mark",
     "depth_mark",
     "legend",
     "level",
+    "matrix_images",
     "panels",
     "singular_value_paths",
     "spread_lines",
@@ -89,7 +91,12 @@ def depth_mark(depth: int) -> Mark:
 
 
 def panels(
-    rows: int = 1, columns: int = 1, height: float = 2.9, width: float = 8.0, **subplots: object
+    rows: int = 1,
+    columns: int = 1,
+    height: float = 2.9,
+    width: float = 8.0,
+    letters: bool = True,
+    **subplots: object,
 ) -> tuple[Figure, np.ndarray]:
     """A figure of equal panels in the book's style.
 
@@ -100,6 +107,8 @@ def panels(
         Of one row, in inches.
     width : float
         Of the figure, in inches.
+    letters : bool
+        Whether panels carry letters, by which a caption names them.
     **subplots
         Passed to ``Figure.subplots``, for instance ``sharey=True``.
 
@@ -118,7 +127,7 @@ def panels(
     # no later cell would show its figure.
     mpl.interactive(is_interactive)
     for letter, ax in zip("abcdefghijklmnop", axes.flat, strict=False):
-        if axes.size > 1:  # panels are named in captions, so they carry their letters
+        if letters and axes.size > 1:
             ax.text(-0.02, 1.04, f"({letter})", transform=ax.transAxes, ha="right", va="bottom")
     return figure, axes[0] if rows == 1 else axes
 
@@ -192,6 +201,43 @@ def legend(figure: Figure, axes: Sequence[Axes], columns: int = 6) -> None:
     figure.legend(
         handles.values(), handles.keys(), loc="outside upper center", ncols=columns, frameon=False
     )
+
+
+def matrix_images(rows: dict[str, Sequence[Tensor]], names: Sequence[str]) -> Figure:
+    """Matrices as images on one colour scale: blue below zero, white at zero, orange above.
+
+    Parameters
+    ----------
+    rows : dict
+        The name of each row, and its matrices, one for each of `names`.
+    names : sequence of str
+        What the columns are called.
+
+    Raises
+    ------
+    ValueError
+        If a row has not one matrix for each name.
+    """
+    for name, matrices in rows.items():
+        if len(matrices) != len(names):
+            raise ValueError(
+                f"rows[{name!r}] has {len(matrices)} matrices for {len(names)} names; give one each"
+            )
+    most = max(float(W.abs().max()) for matrices in rows.values() for W in matrices)
+    colors = LinearSegmentedColormap.from_list("signed", ["#005493", "#ffffff", "#c45400"])
+    size = {"height": 8.0 / len(names), "letters": False}
+    figure, axes = panels(len(rows), len(names), **size)
+    for line, (name, matrices) in zip(np.atleast_2d(axes), rows.items(), strict=True):
+        for ax, W, column in zip(line, matrices, names, strict=True):
+            ax.imshow(W.cpu(), cmap=colors, vmin=-0.8 * most, vmax=0.8 * most)
+            ax.grid(visible=False)
+            ax.set(xticks=[], yticks=[])
+            for side in ax.spines.values():
+                side.set(visible=True, color="#999999", linewidth=0.6)
+            if name == next(iter(rows)):
+                ax.set_title(column, fontsize=9.5)
+        line[0].set_ylabel(name)
+    return figure
 
 
 def singular_value_paths(run: Trajectory, ax: Axes, count: int | None = None) -> None:

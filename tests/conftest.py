@@ -6,12 +6,12 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads that spin slow each other
 
-import fcntl
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
 import nbformat
 import pytest
 from browsing import DESK, Visit
@@ -67,8 +67,7 @@ def quick_book(tmp_path_factory: pytest.TempPathFactory) -> Project:
         shared = shared.parent
     root = shared / "quick_book"
     project = Project(root, quick=True)
-    with (shared / "quick_book.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with filelock.FileLock(shared / "quick_book.lock"):
         built = root / "built"
         if not built.exists():
             root.mkdir(exist_ok=True)

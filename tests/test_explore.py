@@ -68,7 +68,7 @@ def test_a_run_that_is_given_up_says_so() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"depth": 0}, "depth must be a whole number of at least 1"),
+        ({"depth": 0}, "depth must be at least 1"),
         ({"start_norm": 0.0}, "norm must be"),
         ({"n_observed": 401}, "n_observed must be between 1"),
         ({"rank": 21}, "rank must be"),

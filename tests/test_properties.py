@@ -9,13 +9,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
 from dmf_utils.convex.measurement_operator import affine_constraint
@@ -35,7 +33,6 @@ from dmf_utils.problems.base import Problem
 from dmf_utils.problems.completion import MatrixCompletion
 from dmf_utils.problems.full_observation import FullObservation
 from dmf_utils.problems.sensing import MatrixSensing
-from dmf_utils.user_data.triplets import read_triplets, write_triplets
 
 ALWAYS_ALIKE = {"derandomize": True, "database": None, "deadline": None}
 many = settings(max_examples=100, **ALWAYS_ALIKE)
@@ -498,38 +495,3 @@ def descent(problem: Problem, factors: list[Tensor], learning_rate: float) -> Tr
         return gradient_descent(
             problem, start=factors, until_loss=1e-30, learning_rate=learning_rate, max_steps=20
         )
-
-
-# --- files ----------------------------------------------------------------------------------------
-
-names_in_files = st.one_of(
-    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8),
-    st.text("0123456789+-", min_size=1, max_size=4),
-).filter(lambda name: name == name.strip() != "")
-numbers = st.floats(allow_nan=False, allow_infinity=False)
-
-
-@many
-@given(
-    st.dictionaries(st.tuples(names_in_files, names_in_files), numbers, min_size=1, max_size=12),
-    st.sampled_from([(".csv", ","), (".tsv", "\t")]),
-)
-@example({("1", "+-5"): 1.0}, (".csv", ","))  # looks like a number, and is none
-@example({("1", "a\rb"): 1.0}, (".csv", ","))  # a carriage return, which ends a line elsewhere
-def test_triplets_that_were_written_are_read_again(entries, kind):
-    """Whatever rows and columns are called, and to the last bit of every number."""
-    suffix, delimiter = kind
-    with TemporaryDirectory() as folder:
-        path = Path(folder, "entries" + suffix)
-        with path.open("wb") as file:
-            lines = ((*place, value, True) for place, value in entries.items())
-            write_triplets(file, delimiter, ("row", "column", "value"), lines)
-        found = read_triplets(path)
-    assert found.names == ("row", "column", "value")
-    assert not found.remarks
-    places = zip(found.row_index, found.column_index, strict=True)
-    named = [(found.rows[i], found.columns[j]) for i, j in places]
-    assert dict(zip(named, found.values.tolist(), strict=True)) == entries
-    assert len(named) == len(entries)
-    for which, index in ((found.rows, found.row_index), (found.columns, found.column_index)):
-        assert sorted(set(index.tolist())) == list(range(len(which)))

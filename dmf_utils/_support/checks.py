@@ -17,7 +17,7 @@ from torch import Tensor
 
 
 def real_tensor(value: Any, name: str) -> Tensor:
-    """Return ``value`` as a float64 tensor with finite entries."""
+    """Return ``value``, of any shape, as a float64 tensor with finite entries."""
     try:
         # By NumPy: torch would read Python's floats in its own default precision.
         tensor = torch.as_tensor(value if isinstance(value, Tensor) else np.asarray(value))
@@ -56,10 +56,10 @@ def whole_number(value: Any, name: str, minimum: int, why: str = "") -> int:
     """Return ``value`` as an int that is at least ``minimum``."""
     try:
         number = operator.index(value)
-    except TypeError as error:
-        raise TypeError(f"{name} must be an integer, got {value!r}") from error
-    if isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
     if number < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {number}{why and ': ' + why}")
     return number
@@ -72,12 +72,11 @@ def number(
     wanted: str = "finite",
 ) -> float:
     """Return ``value`` as a finite float that fulfils ``condition``, worded as ``wanted``."""
-    try:
-        result = float(value)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} must be a number, got {value!r}") from error
+    if isinstance(value, (str, bytes, bool)) or not hasattr(value, "__float__"):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    result = float(value)
     if not (math.isfinite(result) and condition(result)):
-        raise ValueError(f"{name} must be {wanted}, got {result}")
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")
     return result
 
 
@@ -87,16 +86,14 @@ def positive(value: Any, name: str) -> float:
 
 
 def check_positive(**arguments: float | None) -> None:
-    """Raise a ValueError that names the argument that is not a positive finite number."""
+    """Refuse an argument that is not a positive number; None passes."""
     for name, value in arguments.items():
-        if isinstance(value, (str, bool)) or not (value is None or hasattr(value, "__float__")):
-            raise TypeError(f"{name} must be a number, got {value!r}")
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be a positive number, got {value!r}")
+        if value is not None:
+            positive(value, name)
 
 
 def as_float64(values: object, name: str) -> Tensor:
-    """Return `values` as a tensor of double precision; NaN and infinity pass."""
+    """Return `values`, of any shape, in double precision; NaN and infinity pass."""
     try:
         # By NumPy: torch would round Python's floats to single precision.
         made = torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values))
@@ -108,7 +105,7 @@ def as_float64(values: object, name: str) -> Tensor:
 
 
 def check_finite(name: str, values: Tensor) -> None:
-    """Refuse NaN and infinite numbers."""
+    """Refuse NaN and infinite numbers in tensors of any shape."""
     if not torch.isfinite(values).all():
         raise ValueError(
             f"{name} has {int((~torch.isfinite(values)).sum())} NaN or infinite numbers; remove "

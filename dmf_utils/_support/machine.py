@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 from pathlib import Path
 
 import psutil
 
-__all__ = ["hardware", "memory_in_bytes"]
+__all__ = ["LARGE_VARIABLE", "hardware", "memory_in_bytes", "one_thread_environment"]
+
+LARGE_VARIABLE = "DMF_THREADS"  # how many threads multiply large matrices, see `threads`
 
 _PROCESSORS = Path("/proc/cpuinfo")
 
@@ -35,3 +38,16 @@ def _processor() -> str:
 def memory_in_bytes() -> int:
     """Memory of this machine."""
     return psutil.virtual_memory().total
+
+
+def one_thread_environment() -> dict[str, str]:
+    """Variables for a process whose products take one thread, but the large ones all processors.
+
+    Returns
+    -------
+    dict
+        To be added to the environment before the process starts.
+    """
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    return dict.fromkeys(names, "1") | {LARGE_VARIABLE: os.environ.get(LARGE_VARIABLE, str(count))}

@@ -14,10 +14,11 @@ from contextvars import ContextVar
 import threadpoolctl
 import torch
 
-__all__ = ["LARGE_VARIABLE", "few_threads", "one_thread", "one_thread_environment"]
+from dmf_utils._support.machine import LARGE_VARIABLE
+
+__all__ = ["few_threads", "one_thread"]
 
 SMALL = 300  # sizes below it are multiplied by one thread
-LARGE_VARIABLE = "DMF_THREADS"
 _IS_LIMITED: ContextVar[bool] = ContextVar("is_limited", default=False)
 
 
@@ -54,16 +55,3 @@ def one_thread() -> Iterator[None]:
     finally:
         _IS_LIMITED.reset(token)
         torch.set_num_threads(before)
-
-
-def one_thread_environment() -> dict[str, str]:
-    """Variables for a process whose products take one thread, but the large ones all processors.
-
-    Returns
-    -------
-    dict
-        To be added to the environment before the process starts.
-    """
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    return dict.fromkeys(names, "1") | {LARGE_VARIABLE: os.environ.get(LARGE_VARIABLE, str(count))}

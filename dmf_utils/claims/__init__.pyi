@@ -1,2 +1,2 @@
-from .ledger import Verdict as Verdict, load as load
+from .ledger import Kind as Kind, Verdict as Verdict, load as load
 from .recording import record as record

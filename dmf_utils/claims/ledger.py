@@ -1,8 +1,4 @@
-"""The ledger: every claim, figure panel and number of the paper is a row that a rule judges.
-
-``book/claims.yml`` holds the rows. A chapter computes a value and calls :func:`record`; the page
-shows the verdict, and the driver collects the values of all chapters into ``_build/claims.json``.
-"""
+"""The ledger's rows, ``book/claims.yml``: read, checked, and judged by their rules."""
 
 from __future__ import annotations
 
@@ -13,15 +9,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from dmf_utils._support.yaml_files import read_yaml
 from dmf_utils.claims.rules import Measured, Rule, parse_rule, plain_value
 
-__all__ = ["MIME_TYPE", "Claim", "Verdict", "judge", "load"]
+__all__ = ["Claim", "Kind", "Verdict", "find_ledger", "judge", "load"]
 
-MIME_TYPE = "application/vnd.dmf.claim+json"
 LEDGER_VARIABLE = "DMF_LEDGER"
-_REQUIRED = ("id", "group", "paper", "statement", "expected", "rule", "verdict", "chapter")
+_TEXTS = ("id", "group", "paper", "statement", "expected", "chapter")
+_REQUIRED = (*_TEXTS, "kind", "rule", "verdict")
 _IDENTIFIER = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
@@ -39,6 +34,32 @@ class Verdict(StrEnum):
         return order.index(self) > order.index(other)
 
 
+class Kind(StrEnum):
+    """What a row is evidence of; the kinds are never counted together.
+
+    A claim of the paper, or of a later one, is something that a run could refute. An identity
+    holds for any such matrix, whoever stated it: it tests our code. The rest is ours.
+    """
+
+    PAPER = "paper"
+    IDENTITY = "identity"
+    OURS = "ours"
+    LATER = "later"
+
+    @property
+    def label(self) -> str:
+        """The kind in a reader's words."""
+        return _LABELS[self]
+
+
+_LABELS = {
+    Kind.PAPER: "Claim of the paper",
+    Kind.IDENTITY: "Identity",
+    Kind.OURS: "Ours",
+    Kind.LATER: "Later paper",
+}
+
+
 @dataclass(frozen=True)
 class Claim:
     """One row of the ledger.
@@ -49,12 +70,14 @@ class Claim:
         Lower-case words joined by hyphens; unique.
     group
         Heading under which the ledger lists the row, such as ``Figure 1``.
+    kind
+        What the row is evidence of.
     paper
         Where in the paper the claim stands.
     statement
         The claim in one sentence; mathematics between dollar signs.
     expected
-        The paper's value, as text.
+        The paper's value, as text; for a row of another kind what was derived or observed.
     rule, partly
         The rule that decides ``reproduced``, and the looser one, if any, that decides ``partly``.
     verdict
@@ -68,6 +91,7 @@ class Claim:
 
     id: str
     group: str
+    kind: Kind
     paper: str
     statement: str
     expected: str
@@ -78,7 +102,7 @@ class Claim:
     needs: str = ""
 
 
-def _find_ledger() -> Path:
+def find_ledger() -> Path:
     """The ledger named by the environment, else the one of the working directory, else ours."""
     if named := os.environ.get(LEDGER_VARIABLE):
         return Path(named)
@@ -109,10 +133,10 @@ def load(path: str | os.PathLike[str] | None = None) -> dict[str, Claim]:
         If the file is absent or is not a list of rows, or if a row lacks a field, has a field of a
         wrong kind or an unknown one, repeats an id, or states no known rule or verdict.
     """
-    path = Path(path) if path is not None else _find_ledger()
+    path = Path(path) if path is not None else find_ledger()
     if not path.is_file():
         raise ValueError(f"ledger: {path} does not exist; name the file book/claims.yml")
-    rows = yaml.safe_load(path.read_text(encoding="utf-8")) or []
+    rows = read_yaml(path, path.name) or []
     if not isinstance(rows, list):
         raise ValueError(f"{path.name}: got a {type(rows).__name__}, must be a list of rows")
     claims: dict[str, Claim] = {}
@@ -133,25 +157,23 @@ def _claim(row: Any, where: str) -> Claim:
         raise ValueError(f"{where}: the field {missing[0]!r} is missing")
     if unknown := sorted(map(str, set(row) - {*_REQUIRED, "partly", "needs"})):
         raise ValueError(f"{where}: unknown field {unknown[0]!r}; take it out")
-    texts = ("id", "group", "paper", "statement", "expected", "chapter", "needs")
-    for field in [field for field in texts if field in row]:
+    for field in [field for field in (*_TEXTS, "needs") if field in row]:
         if not isinstance(row[field], str) or not row[field].strip():
             raise ValueError(f"{where}: {field} is {row[field]!r}, must be text (quote numbers)")
     if not _IDENTIFIER.fullmatch(row["id"]):
         raise ValueError(f"{where}: the id must be lower-case words joined by hyphens")
-    if row["verdict"] not in list(Verdict):
-        raise ValueError(
-            f"{where}: verdict is {row['verdict']!r}, must be one of {', '.join(Verdict)}"
-        )
+    for field, choices in (("kind", Kind), ("verdict", Verdict)):
+        if row[field] not in list(choices):
+            raise ValueError(
+                f"{where}: {field} is {row[field]!r}, must be one of {', '.join(choices)}"
+            )
     partly = row.get("partly")
     return Claim(
-        **{field: row[field].strip() for field in ("id", "group", "paper", "statement")},
-        expected=row["expected"].strip(),
+        **{field: row[field].strip() for field in (*_TEXTS, "needs") if field in row},
+        kind=Kind(row["kind"]),
         rule=parse_rule(row["rule"], f"{where}: rule"),
         verdict=Verdict(row["verdict"]),
-        chapter=row["chapter"],
         partly=None if partly is None else parse_rule(partly, f"{where}: partly"),
-        needs=row.get("needs", ""),
     )
 
 

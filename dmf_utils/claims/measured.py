@@ -1,4 +1,4 @@
-"""Collect what the chapters recorded, and write the ledger as measured."""
+"""What the chapters recorded, as the rows of ``claims.json``: written, read, counted."""
 
 from __future__ import annotations
 
@@ -6,23 +6,43 @@ import json
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nbformat import NotebookNode
 
-from dmf_utils.claims.ledger import MIME_TYPE, Claim, Verdict, judge
-from dmf_utils.claims.recording import bundle
+from dmf_utils._support import files
+from dmf_utils._support.errors import InputError
+from dmf_utils._support.notebooks import headings, title
+from dmf_utils.claims.ledger import Claim, Kind, Verdict, find_ledger, judge
+from dmf_utils.claims.recording import MIME_TYPE
 
 __all__ = [
+    "Place",
+    "Row",
     "collect",
+    "count",
+    "measured_rows",
     "read",
     "recorded",
-    "render_again",
     "summary",
-    "table_by_chapter",
     "worse",
     "write",
 ]
+
+RESULTS_VARIABLE = "DMF_CLAIMS"
+Row = dict[str, Any]
+_FIELDS = ("id", "group", "paper", "statement", "expected", "measured", "rule", "chapter")
+
+
+class Place(NamedTuple):
+    """Where a claim is decided."""
+
+    title: str
+    """The chapter's title."""
+    section: str
+    """The heading above the cell."""
+    figure: str
+    """The name of the section's figure above the cell, or of the cell; empty if it has none."""
 
 
 def recorded(notebook: NotebookNode) -> list[tuple[NotebookNode, str, Any]]:
@@ -35,7 +55,22 @@ def recorded(notebook: NotebookNode) -> list[tuple[NotebookNode, str, Any]]:
     return found
 
 
-def collect(claims: dict[str, Claim], notebooks: dict[str, NotebookNode]) -> list[dict[str, Any]]:
+def places_in(chapter: NotebookNode) -> dict[str, Place]:
+    """Where an executed chapter decides its claims, by their ids."""
+    found: dict[str, Place] = {}
+    section, figure = "", ""
+    for cell in chapter.cells:
+        if cell.cell_type == "markdown":
+            for above, _ in headings(cell.source):
+                section, figure = above, ""
+            continue
+        figure = cell.metadata.get("mystnb", {}).get("figure", {}).get("name", figure)
+        for _, id, _ in recorded(NotebookNode(cells=[cell])):
+            found[id] = Place(title(chapter), section, figure)
+    return found
+
+
+def collect(claims: dict[str, Claim], notebooks: dict[str, NotebookNode]) -> list[Row]:
     """The rows of ``claims.json``, in the ledger's order.
 
     Raises
@@ -45,6 +80,7 @@ def collect(claims: dict[str, Claim], notebooks: dict[str, NotebookNode]) -> lis
         recorded one twice, or a value that the row's rule cannot judge.
     """
     measured: dict[str, Any] = {}
+    places: dict[str, Place] = {}
     for chapter, notebook in notebooks.items():
         for _, id, value in recorded(notebook):
             if id not in claims:
@@ -57,52 +93,81 @@ def collect(claims: dict[str, Claim], notebooks: dict[str, NotebookNode]) -> lis
             if id in measured:
                 raise ValueError(f"{chapter}: recorded {id!r} twice; record it once")
             measured[id] = value
+        places |= places_in(notebook)
     try:
-        return [_row(claim, measured.get(id)) for id, claim in claims.items()]
+        return [_row(claim, measured.get(id), places.get(id)) for id, claim in claims.items()]
     except TypeError as error:
         raise ValueError(str(error)) from error
 
 
-def _row(claim: Claim, measured: Any) -> dict[str, Any]:
+def _row(claim: Claim, measured: Any, place: Place | None) -> Row:
     return {
         "id": claim.id,
+        "kind": str(claim.kind),
+        "group": claim.group,
         "paper": claim.paper,
         "statement": claim.statement,
         "expected": claim.expected,
         "measured": measured,
         "rule": claim.rule.text,
+        "looser_rule": "" if claim.partly is None else claim.partly.text,
         "verdict": str(judge(claim, measured)),
+        "needs": claim.needs,
+        "chapter": claim.chapter,
+        **(place or Place("", "", ""))._asdict(),
     }
 
 
-def render_again(notebook: NotebookNode, claims: dict[str, Claim]) -> None:
-    """Show each recorded claim as the present ledger judges it, without a new run.
-
-    The entry meant for the driver is left out: the page's builder would warn of it.
-    """
-    for output, id, measured in recorded(notebook):
-        shown = bundle(claims[id], measured)
-        output["data"] = NotebookNode({kind: shown[kind] for kind in ("text/html", "text/plain")})
-
-
-def write(rows: list[dict[str, Any]], path: Path) -> None:
+def write(rows: list[Row], path: Path) -> None:
     """Write the rows, whole or not at all, and only if they changed."""
-    text = json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
+    content = (json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode()
+    if not path.is_file():
+        files.clear(path)
+    elif path.read_bytes() == content:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
+    files.write_whole(path, lambda file: file.write(content))
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a ``claims.json``."""
-    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+def read(path: Path) -> list[Row]:
+    """The rows of a ``claims.json``.
+
+    Raises
+    ------
+    InputError
+        If the file holds no such rows.
+    """
+    try:
+        rows: list[Row] = json.loads(path.read_bytes())
+        for row in rows:
+            Verdict(row["verdict"])
+            Kind(row["kind"])
+            missing = [name for name in _FIELDS if name not in row]
+            if missing:
+                raise ValueError(f"a row lacks the field {missing[0]}")
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise InputError(
+            f"{path}: is damaged, or not of this version ({error}); `dmf book` writes it anew"
+        ) from error
     return rows
 
 
-def worse(rows: list[dict[str, Any]], claims: dict[str, Claim]) -> list[str]:
+def measured_rows() -> list[Row]:
+    """The ledger as measured: the file the driver names in ``DMF_CLAIMS``, else the last book's.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the book was not built yet.
+    """
+    named = os.environ.get(RESULTS_VARIABLE)
+    path = Path(named) if named else find_ledger().parents[1] / "_build" / "claims.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there yet: `make book` measures the claims")
+    return read(path)
+
+
+def worse(rows: list[Row], claims: dict[str, Claim]) -> list[str]:
     """One line for each row whose verdict is worse than the ledger accepts."""
     lines = []
     for row in rows:
@@ -113,37 +178,25 @@ def worse(rows: list[dict[str, Any]], claims: dict[str, Claim]) -> list[str]:
         if verdict.is_worse_than(accepted):
             lines.append(
                 f"{row['id']}: {row['verdict']}, accepted is {accepted} "
-                f"(paper {row['expected']}; measured {row['measured']}; rule {row['rule']})"
+                f"(expected {row['expected']}; measured {row['measured']}; rule {row['rule']})"
             )
     return lines
 
 
-def summary(rows: list[dict[str, Any]]) -> str:
-    """How many claims have which verdict."""
-    counts = Counter(row["verdict"] for row in rows)
-    stated = [f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict]]
-    return f"{len(rows)} claims" + (f": {', '.join(stated)}" if stated else "")
-
-
-def table_by_chapter(
-    rows: list[dict[str, Any]], claims: dict[str, Claim], chapters: list[str]
-) -> str:
-    """A Markdown table: how many claims of each chapter have which verdict, and of all."""
-    counts = {chapter: Counter[str]() for chapter in chapters}
+def count(rows: list[Row]) -> dict[Kind, Counter[Verdict]]:
+    """How many rows of each kind have which verdict."""
+    counts = {kind: Counter[Verdict]() for kind in Kind}
     for row in rows:
-        if (claim := claims.get(row["id"])) and claim.chapter in counts:
-            counts[claim.chapter][row["verdict"]] += 1
-    lines = [
-        f"| Chapter | Claims | {' | '.join(v.capitalize() for v in Verdict)} |",
-        "|---|" + "---:|" * 5,
-    ]
-    for chapter, count in counts.items():
-        if count:
-            lines.append(_counts_line(f"{{doc}}`{chapter}`", count))
-    lines.append(_counts_line("**All**", sum(counts.values(), Counter())))
-    return "\n".join(lines)
+        counts[Kind(row["kind"])][Verdict(row["verdict"])] += 1
+    return counts
 
 
-def _counts_line(name: str, count: Counter[str]) -> str:
-    numbers = [sum(count.values()), *(count[verdict] for verdict in Verdict)]
-    return f"| {name} | {' | '.join(map(str, numbers))} |"
+def summary(rows: list[Row]) -> str:
+    """How many claims of each kind have which verdict, a line a kind."""
+    lines = []
+    for kind, number in count(rows).items():
+        if number:
+            stated = [f"{number[verdict]} {verdict}" for verdict in Verdict if number[verdict]]
+            rows_in_words = "1 row" if number.total() == 1 else f"{number.total()} rows"
+            lines.append(f"{kind.label}: {rows_in_words}, {', '.join(stated)}")
+    return "\n".join(lines) or "the ledger has no rows"

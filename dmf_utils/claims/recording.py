@@ -1,14 +1,16 @@
-"""A chapter records what it measured."""
+"""What a chapter calls to hand a measured value to the ledger."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from dmf_utils.claims.ledger import MIME_TYPE, Claim, judge, load
-from dmf_utils.claims.render import _SIGNS, _line, show
+from dmf_utils.claims import render
+from dmf_utils.claims.ledger import Claim, load
 from dmf_utils.claims.rules import Measured, plain_value
 
-__all__ = ["record"]
+__all__ = ["MIME_TYPE", "bundle", "record"]
+
+MIME_TYPE = "application/vnd.dmf.claim+json"
 
 
 def record(id: str, value: Any) -> None:
@@ -40,10 +42,8 @@ def record(id: str, value: Any) -> None:
 
 def bundle(claim: Claim, measured: Measured) -> dict[str, Any]:
     """The claim's output in a notebook: for the page, for a terminal, and for the driver."""
-    verdict = judge(claim, measured)
     return {
         MIME_TYPE: {"id": claim.id, "measured": measured},
-        "text/html": _line(claim, measured, verdict),
-        "text/plain": f"{_SIGNS[verdict]} {verdict}: {claim.statement} "
-        f"Paper: {claim.expected}. Measured: {show(measured)}.",
+        "text/html": render.line(claim, measured),
+        "text/plain": render.text_line(claim, measured),
     }

@@ -1,12 +1,14 @@
-"""Verdicts and values as HTML and text."""
+"""Claims, verdicts and measured values as HTML and as text."""
 
 from __future__ import annotations
 
 import html
 import re
 
-from dmf_utils.claims.ledger import Claim, Verdict
+from dmf_utils.claims.ledger import Claim, Verdict, judge
 from dmf_utils.claims.rules import Measured
+
+__all__ = ["badge", "css_class", "line", "show", "text_line", "typeset"]
 
 _SIGNS = {
     Verdict.REPRODUCED: "✓",
@@ -16,24 +18,41 @@ _SIGNS = {
 }
 
 
-def _line(claim: Claim, measured: Measured, verdict: Verdict) -> str:
+def line(claim: Claim, measured: Measured) -> str:
+    """A claim with its verdict as HTML, where the chapter decides it."""
+    verdict = judge(claim, measured)
+    facts = [
+        f"{claim.kind.label}; {html.escape(claim.paper)}",
+        f"expected: {typeset(claim.expected)}",
+        f"measured: {html.escape(show(measured))}",
+        f"rule: {html.escape(claim.rule.text)}",
+    ]
     return (
-        f'<div class="dmf-claim dmf-{verdict.replace(" ", "-")}" id="claim-{claim.id}">'
-        f"{badge(verdict)} <div>"
-        f"{typeset(claim.statement)} "
-        f'<span class="dmf-facts">{html.escape(claim.paper)} — paper: {typeset(claim.expected)}; '
-        f"measured: {html.escape(show(measured))}; rule: {html.escape(claim.rule.text)}"
-        "</span></div></div>"
+        f'<div class="dmf-claim {css_class(verdict)}" id="claim-{claim.id}">{badge(verdict)} <div>'
+        f'{typeset(claim.statement)} <span class="dmf-facts">{"; ".join(facts)}</span></div></div>'
+    )
+
+
+def text_line(claim: Claim, measured: Measured) -> str:
+    """The same as plain text, for a terminal."""
+    verdict = judge(claim, measured)
+    return (
+        f"{_SIGNS[verdict]} {verdict}: {claim.statement} ({claim.kind.label}.) "
+        f"Expected: {claim.expected}. Measured: {show(measured)}."
     )
 
 
 def badge(verdict: Verdict) -> str:
     """The verdict as HTML, told by a sign and a word, not by colour alone."""
-    name = verdict.replace(" ", "-")
     return (
-        f'<span class="dmf-badge dmf-{name}"><span aria-hidden="true">{_SIGNS[verdict]}</span> '
-        f"{verdict}</span>"
+        f'<span class="dmf-badge {css_class(verdict)}"><span aria-hidden="true">'
+        f"{_SIGNS[verdict]}</span> {verdict}</span>"
     )
+
+
+def css_class(verdict: Verdict) -> str:
+    """The verdict's class in the pages' style sheet."""
+    return f"dmf-{verdict.replace(' ', '-')}"
 
 
 def typeset(text: str) -> str:

@@ -19,7 +19,7 @@ class Rule:
     Attributes
     ----------
     name
-        ``range``, ``ratio``, ``order``, ``exponent``, ``bound_above``, ``bound_below`` or ``true``.
+        A key of the table at this module's end, such as ``range``.
     text
         The rule in words, for the ledger's pages.
     holds
@@ -200,6 +200,24 @@ def _true(parameters: Any) -> _Made:
     return "must be true", holds
 
 
+def _share(parameters: Any) -> _Made:
+    numbers = dict(parameters)
+    inner = parse_rule(numbers.pop("rule"), "its rule")
+    at_least, of = _fields(numbers, "at_least", "of")
+    if not 0 < at_least <= of:
+        raise ValueError("at_least must be positive and at most of")
+    if inner.name in ("order", "share"):
+        raise ValueError(f"{inner.name} does not judge a single value")
+
+    def holds(measured: Measured) -> bool:
+        values = list(measured.values()) if isinstance(measured, dict) else measured
+        if not isinstance(values, list) or len(values) < 2:
+            raise TypeError(f"measured {measured!r}, but a share needs two values or more")
+        return sum(map(inner.holds, values)) * of >= at_least * len(values)
+
+    return f"for at least {at_least:g} of {of:g}: {inner.text}", holds
+
+
 _MAKERS: dict[str, Callable[[Any], _Made]] = {
     "range": _range,
     "ratio": _ratio,
@@ -208,6 +226,7 @@ _MAKERS: dict[str, Callable[[Any], _Made]] = {
     "bound_above": _bound_above,
     "bound_below": _bound_below,
     "true": _true,
+    "share": _share,
 }
 _FORMS = {
     "range": "[low, high]",
@@ -217,4 +236,5 @@ _FORMS = {
     "bound_above": "a number",
     "bound_below": "a number",
     "true": "without parameters",
+    "share": "{at_least: …, of: …, rule: …}",
 }

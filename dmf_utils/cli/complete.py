@@ -2,149 +2,252 @@
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import datetime
 import platform
 import sys
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import click
+
+from dmf_utils._support import files
 from dmf_utils._support.errors import InputError
+from dmf_utils._support.provenance import installed_versions
 
-__all__ = ["add_complete"]
+if TYPE_CHECKING:
+    from dmf_utils.user_data.completion import Completion
+    from dmf_utils.user_data.matrix import ObservedMatrix
 
+__all__ = ["command"]
 
-def add_complete(commands: Any) -> None:
-    """Add the command to argparse's `commands`."""
-    parser = commands.add_parser(
-        "complete",
-        help="complete a partially observed matrix of your own",
-        description="Complete a partially observed matrix by gradient flow, hold out some of its "
-        "entries, and compare the error by depth with that of the minimum nuclear norm solution. "
-        "Writes the completed matrix (NAME-completed.csv, .tsv or .npy, as the input is) and a "
-        "report of one page (NAME-report.html).",
-        epilog="Works in any folder. Factors and products are dense: give a matrix of more than "
-        "some hundred rows and columns a small hidden size, such as 50. Interrupted, it leaves no "
-        "file.",
-    )
-    parser.add_argument(
-        "file",
-        type=Path,
-        metavar="FILE",
-        help=".csv or .tsv with a header and lines of row, column, value; or .npy with NaN where "
-        "nothing is observed",
-    )
-    parser.add_argument(
-        "--depth",
-        type=_depths,
-        default=[1, 2, 3],
-        metavar="N",
-        help="compare depths 1 to N and complete with depth N (3); or a list such as 2,4, whose "
-        "last one completes",
-    )
-    parser.add_argument("--no-header", action="store_true", help="the first line is an entry")
-    parser.add_argument(
-        "--hold-out",
-        type=float,
-        default=0.1,
-        metavar="SHARE",
-        help="share of the entries that all methods are judged by (0.1)",
-    )
-    parser.add_argument(
-        "--stop-by",
-        type=float,
-        default=0.1,
-        metavar="SHARE",
-        help="share of the entries whose least error stops a run (0.1); 0 to fit all the rest, "
-        "noise and all",
-    )
-    parser.add_argument(
-        "--hidden",
-        type=int,
-        metavar="K",
-        help="hidden size (the smaller of rows and columns); a small one makes large matrices "
-        "feasible, and bounds the rank by K",
-    )
-    parser.add_argument(
-        "--center", action="store_true", help="take the mean off before, put it back after"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of what is held out, and of the start")
-    parser.add_argument(
-        "--output", type=Path, default=Path(), metavar="FOLDER", help="where to write (here)"
-    )
-    parser.set_defaults(command=_complete, interrupted="nothing was written.")
+_PLAIN = str.maketrans({"×": "x", "±": "+-", "–": "-", "…": "...", "′": "'"})
 
 
-def _depths(text: str) -> list[int]:
+def _depths(context: click.Context, parameter: click.Parameter, text: str) -> list[int]:
     try:
         depths = [int(part) for part in text.split(",")]
     except ValueError:
         depths = []
     if not depths or min(depths) < 1 or len(set(depths)) < len(depths):
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: give a number from 1 on, or a list such as 2,4"
-        )
-    return depths if len(depths) > 1 else list(range(1, depths[0] + 1))
+        raise click.BadParameter(f"{text!r}: give a number from 1 on, or a list such as 2,4")
+    return depths
 
 
-def _complete(project: None, options: argparse.Namespace) -> int:
-    # Imported here: torch takes seconds to load, and the other commands do without.
-    from dmf_utils._support.files import write_whole
-    from dmf_utils.user_data.completion import complete
-    from dmf_utils.user_data.matrix import read_matrix, write_completed
-    from dmf_utils.user_data.report import as_html, as_text, verdict
+def _columns(
+    context: click.Context, parameter: click.Parameter, text: str | None
+) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",")]
 
+
+def _missing(
+    context: click.Context, parameter: click.Parameter, text: str | None
+) -> list[float] | None:
+    if text is None or text.lower() == "none":
+        return None if text is None else []
     try:
-        own = read_matrix(options.file, header=not options.no_header)
-        folder = options.output
-        folder.mkdir(parents=True, exist_ok=True)
-        _warn(own.remarks)
-        print(f"{options.file.name}: {own.shape[0]} × {own.shape[1]}, {own.n_observed} observed")
-        found = complete(
-            own,
-            options.depth,
-            held_out=options.hold_out,
-            stopping=options.stop_by,
-            center=options.center,
-            hidden=options.hidden,
-            seed=options.seed,
-            progress=True,
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{text!r}: give numbers such as 0 or -1,99, or none") from None
+
+
+@click.command(
+    "complete",
+    short_help="Complete a partially observed matrix of your own.",
+    epilog="Works in any folder. The runs that are finished are kept in the folder of the output "
+    "when it is interrupted: the same command goes on from there.",
+)
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+@click.option(
+    "--depth",
+    "depths",
+    default="2,3",
+    show_default=True,
+    callback=_depths,
+    metavar="LIST",
+    help="Depths to compare, such as 2 or 2,4.",
+)
+@click.option("--header/--no-header", default=None, help="Whether line 1 names the columns.")
+@click.option(
+    "--columns",
+    callback=_columns,
+    metavar="ROW,COLUMN,VALUE",
+    help="The three columns, by name or by number from 1.",
+)
+@click.option(
+    "--layout",
+    type=click.Choice(["auto", "triplets", "wide"]),
+    default="auto",
+    help="A line for each entry, or for each row.",
+)
+@click.option(
+    "--duplicates",
+    type=click.Choice(["error", "last", "mean"]),
+    default="error",
+    help="What to do with entries that have several values.",
+)
+@click.option(
+    "--missing",
+    callback=_missing,
+    metavar="NUMBERS",
+    help="Numbers that mark a missing entry, such as 0 or -1,99; or none. Usual marks are asked "
+    "about.",
+)
+@click.option(
+    "--bounds",
+    type=(float, float),
+    metavar="LOW HIGH",
+    help="Least and largest possible value: all methods are clipped alike.",
+)
+@click.option(
+    "--center",
+    type=click.Choice(["auto", "none", "mean", "rows", "columns", "both"]),
+    default="auto",
+    help="What is taken off first; auto compares none and both (biases).",
+)
+@click.option(
+    "--scale",
+    type=click.Choice(["auto", "none", "rows", "columns"]),
+    default="auto",
+    help="Whether columns or rows have units of their own.",
+)
+@click.option("--method", metavar="NAME", help="Complete by this method of the table.")
+@click.option(
+    "--fill-undetermined", is_flag=True, help="Fill in also what nothing observed determines."
+)
+@click.option("--test", default=0.1, metavar="SHARE", help="Share of entries that judge (0.1).")
+@click.option(
+    "--validation",
+    default=0.1,
+    metavar="SHARE",
+    help="Share of entries by which methods choose (0.1); 0 to fit all the rest, noise and all.",
+)
+@click.option(
+    "--hidden",
+    type=int,
+    metavar="K",
+    help="Hidden size; of large matrices twice the rank that the data can carry.",
+)
+@click.option("--seed", default=0, help="Of the split and of the start.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    metavar="FOLDER",
+    help="Where to write (here).",
+)
+@click.option("--force", is_flag=True, help="Replace files that this command did not write so.")
+@click.pass_context
+def command(context: click.Context, file: Path, output: Path, force: bool, **options: Any) -> int:
+    """Complete a partially observed matrix, and compare methods on entries kept for a test.
+
+    Gradient flow at several depths stands beside biases and a nuclear norm penalty. FILE is a table
+    (.csv, .tsv, .txt, .dat, u.data, .parquet) with a line for each entry or for each row, an .npy
+    array with NaN, or a sparse matrix (.npz, .mtx). Writes the completed matrix (NAME-completed)
+    and a report of one page (NAME-report.html).
+    """
+    # Imported here: torch takes seconds to load, and the other commands do without.
+    from dmf_utils.user_data.completion import complete
+    from dmf_utils.user_data.reading import read_matrix
+    from dmf_utils.user_data.report import as_text, verdict
+
+    completed, report = _outputs(file, output, force)
+    reading = ("header", "columns", "layout", "duplicates", "missing")
+    how = {name: options.pop(name) for name in reading}
+    facts = _facts(how | options)
+    keep = output / f".{file.stem}-unfinished"
+    if isinstance(context.obj, dict):
+        context.obj["interrupted"] = (
+            "no result was written. Finished runs are kept: the same command goes on from there."
         )
-        completed = folder / f"{options.file.stem}-completed{options.file.suffix.lower()}"
-        report = folder / f"{options.file.stem}-report.html"
-        page = as_html(found, options.file.name, _facts(options)).encode()
-        write_completed(own, found.matrix, completed)
-        write_whole(report, lambda file: file.write(page))
-    except (OSError, TypeError, ValueError) as error:
+    try:
+        data = read_matrix(file, **how)
+        _warn(data.remarks)
+        _say(f"{file.name}: {data.shape[0]} × {data.shape[1]}, {data.n_observed} observed")
+        found = complete(data, options.pop("depths"), **options, keep=keep, say=_say)
+    except (TypeError, ValueError) as error:
         raise InputError(" ".join(str(error).split())) from error
-    _warn(remark for remark in found.remarks if remark not in own.remarks)
-    print(as_text(found))
-    print(verdict(found))
-    print(f"completed matrix (depth {found.depth}): {completed}")
-    print(f"report: {report}")
+    _warn(remark for remark in found.remarks if remark not in data.remarks)
+    _warn(_written(data, found, file.name, facts, completed, report))
+    _say(as_text(found))
+    _say(verdict(found))
+    _say(f"completed matrix ({found.method}): {completed}")
+    _say(f"report: {report}")
     return 0
 
 
-def _facts(options: argparse.Namespace) -> dict[str, str]:
-    chosen = [
-        f"depths {', '.join(map(str, options.depth))}",
-        f"hold out {options.hold_out:g}",
-        f"stop by {options.stop_by:g}",
-        "mean taken off" if options.center else "not centred",
-        f"hidden size {options.hidden or 'full'}",
-        f"seed {options.seed}",
+def _outputs(file: Path, folder: Path, force: bool) -> tuple[Path, Path]:
+    """The two files to write, after trying whether they can be; nothing of the user's is lost."""
+    from dmf_utils.user_data.report import digest_in, is_unchanged
+    from dmf_utils.user_data.writing import completed_ending
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--output {folder}: {error.strerror or error}") from error
+    completed = folder / f"{file.stem}-completed{completed_ending(file)}"
+    report = folder / f"{file.stem}-report.html"
+
+    def is_ours(path: Path) -> bool:
+        if path == report:
+            return is_unchanged(report)
+        return report.is_file() and digest_in(report) == files.file_digest(completed)
+
+    files.check_outputs([completed, report], [file], is_ours=is_ours, force=force)
+    return completed, report
+
+
+def _written(
+    data: ObservedMatrix,
+    found: Completion,
+    name: str,
+    facts: dict[str, str],
+    completed: Path,
+    report: Path,
+) -> tuple[str, ...]:
+    """Write both files, or none; what is to be said of them."""
+    import dataclasses
+
+    from dmf_utils.user_data.report import as_html
+    from dmf_utils.user_data.writing import write_completed
+
+    with files.together(completed, report) as (matrix_part, page_part):
+        said = write_completed(data, found.matrix, matrix_part)
+        said = tuple(remark.replace(matrix_part.name, completed.name) for remark in said)
+        found = dataclasses.replace(found, remarks=(*found.remarks, *said))
+        page = as_html(found, name, facts, files.file_digest(matrix_part))
+        page_part.write_text(page, encoding="utf-8")
+    return said
+
+
+def _facts(options: dict[str, Any]) -> dict[str, str]:
+    given = [
+        f"{name.replace('_', ' ')} {' '.join(map(str, v)) if isinstance(v, (list, tuple)) else v}"
+        for name, v in options.items()
+        if v is not None and v is not False
     ]
     made = [datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")]
     made.append(f"Python {platform.python_version()}")
-    for name in ("dmf_utils", "torch", "numpy"):
-        with contextlib.suppress(PackageNotFoundError):  # used in place, without installing it
-            made.append(f"{name} {version(name)}")
-    return {"Options": ", ".join(chosen), "Made": ", ".join(made)}
+    made += [f"{k} {v}" for k, v in installed_versions(("dmf_utils", "torch", "numpy")).items()]
+    return {"Options": ", ".join(given), "Made": ", ".join(made)}
+
+
+def _say(text: str, stream: Any = None) -> None:
+    """Print for any terminal: one that knows ASCII only gets the nearest to other signs."""
+    stream = stream or sys.stdout
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.translate(_PLAIN).encode(encoding, "backslashreplace").decode(encoding)
+    print("\n".join(_printable(line) for line in text.split("\n")), file=stream, flush=True)
+
+
+def _printable(line: str) -> str:
+    """A line without what a terminal would take for a command, as a name in a file may hold."""
+    return "".join(c if c.isprintable() else "?" for c in line)
 
 
 def _warn(remarks: Iterable[str]) -> None:
     for remark in remarks:
-        print(f"dmf: warning: {remark}", file=sys.stderr)
+        _say(f"dmf: warning: {remark}", sys.stderr)

@@ -2,113 +2,151 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import datetime
 import logging
+import math
 import os
 import shlex
 import sys
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from dmf_utils._support import files
 from dmf_utils._support.errors import InputError
 from dmf_utils._support.machine import hardware
-from dmf_utils.sweep.spec import SweepSpec, read_spec
+from dmf_utils.sweep.spec import MOST_RUNS, SweepSpec, read_spec
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     import pandas as pd
 
-__all__ = ["add_sweep"]
+__all__ = ["command"]
 
 _FAILED = 1
 
 
-def add_sweep(commands: Any) -> None:
-    """Add the command to argparse's `commands`."""
-    parser = commands.add_parser(
-        "sweep",
-        help="compute a grid of runs into a table",
-        description="Compute all runs that a file asks for, into a table with one row a run. The "
-        "file has lines such as `depth: [2, 3]`: parameters, each with a value or a list of "
-        "values, of which all combinations are run.",
-        epilog="Works in any folder. What is finished is kept in --cache, whatever happens: the "
-        "same command goes on from there.",
-    )
-    parser.add_argument("spec", type=Path, metavar="SPEC.yml", help="what to run")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="the table to write: .parquet, or .csv; recorded trajectories go to a second file",
-    )
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument(
-        "--workers", type=_count, metavar="N", help="processes (one for each processor)"
-    )
-    where.add_argument(
-        "--scheduler", metavar="ADDRESS", help="of a Dask scheduler, such as tcp://127.0.0.1:8786"
-    )
-    parser.add_argument(
-        "--wait",
-        type=_seconds,
-        default=300.0,
-        metavar="SECONDS",
-        help="for the scheduler to answer, at first and when it went away (300)",
-    )
-    parser.add_argument(
-        "--cache", type=Path, metavar="FOLDER", help="of finished chunks (FILE.chunks)"
-    )
-    parser.add_argument("--device", default="cpu", help="where to step batches, such as cuda (cpu)")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="say what it would take, and compute nothing"
-    )
-    parser.set_defaults(command=_sweep, interrupted="nothing was computed.")
+@dataclass(frozen=True)
+class _Options:
+    """What the command line says."""
+
+    spec: Path
+    out: Path
+    workers: int | None
+    scheduler: str | None
+    wait: float
+    cache: Path
+    device: str
+    most_runs: int
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a number from 1 on")
-    return int(text)
+@click.command(
+    "sweep",
+    short_help="Compute a grid of runs into a table.",
+    epilog="Works in any folder. What is finished is kept in --cache, whatever happens: the same "
+    "command goes on from there.",
+)
+@click.argument("spec", type=click.Path(path_type=Path), metavar="SPEC.yml")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="The table to write: .parquet, or .csv; recorded trajectories go to a second file.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes (one for each processor).",
+)
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="Of a Dask scheduler, such as tcp://127.0.0.1:8786."
+)
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0, min_open=True, max=1e9),
+    default=300.0,
+    metavar="SECONDS",
+    help="For the scheduler to answer, at first and when it went away (300).",
+)
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Of finished chunks (FILE.chunks).",
+)
+@click.option("--device", default="cpu", help="Where to step batches, such as cuda (cpu).")
+@click.option(
+    "--most-runs",
+    type=click.IntRange(min=1),
+    default=MOST_RUNS,
+    metavar="N",
+    help=f"Refuse a file that asks for more ({MOST_RUNS}).",
+)
+@click.option("--force", is_flag=True, help="Replace a table that dmf did not write.")
+@click.option("--dry-run", is_flag=True, help="Say what it would take, and compute nothing.")
+@click.pass_context
+def command(
+    context: click.Context,
+    out: Path,
+    workers: int | None,
+    scheduler: str | None,
+    cache: Path | None,
+    force: bool,
+    dry_run: bool,
+    **others: Any,
+) -> int:
+    """Compute all runs that a file asks for, into a table with one row a run.
 
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r}: give a positive number of seconds")
-    return value
-
-
-def _sweep(project: None, options: argparse.Namespace) -> int:
-    out = options.out
+    The file has lines such as `depth: [2, 3]`: parameters, each with a value or a list of values,
+    of which all combinations are run.
+    """
+    if not others["wait"] < math.inf:
+        raise click.UsageError("--wait: give a number of seconds", context)
+    if workers and scheduler:
+        raise click.UsageError("--workers and --scheduler: give one of the two", context)
+    context.obj["interrupted"] = "nothing was computed."
+    cache = cache or out.with_name(f"{out.name}.chunks")
+    options = _Options(out=out, workers=workers, scheduler=scheduler, cache=cache, **others)
     if out.suffix not in (".parquet", ".csv"):
         raise InputError(f"--out {out}: must end in .parquet or .csv")
-    if not out.parent.is_dir():
-        raise InputError(f"--out {out}: the folder {out.parent} does not exist; make it first")
-    if out.is_dir():
-        raise InputError(f"--out {out}: is a folder; name a file")
-    if not os.access(out.parent, os.W_OK):
-        raise InputError(f"--out {out}: the folder {out.parent} cannot be written")
-    spec = read_spec(options.spec)
-    cache = options.cache or out.with_name(f"{out.name}.chunks")
-    if options.dry_run:
-        return _dry_run(spec, cache, options)
+    if cache.exists() and not cache.is_dir():
+        raise InputError(f"--cache {cache}: is not a folder; name another one")
+    spec = read_spec(options.spec, options.most_runs)
+    _check_outputs(spec, options, force)
+    return _dry_run(spec, cache, options) if dry_run else _sweep(spec, options, context.obj)
+
+
+def _trajectories_path(out: Path) -> Path:
+    return out.with_name(f"{out.stem}-trajectories{out.suffix}")
+
+
+def _check_outputs(spec: SweepSpec, options: _Options, force: bool) -> None:
+    from dmf_utils.sweep.table_files import is_ours, outputs_of  # pandas takes a second to load
+
+    tables = [options.out, *([_trajectories_path(options.out)] if spec.trajectories else [])]
+    files.check_outputs(
+        outputs_of(tables), [options.spec], is_ours=is_ours, force=force, option="--out"
+    )
+
+
+def _sweep(spec: SweepSpec, options: _Options, told: dict[str, str]) -> int:
+    out, cache = options.out, options.cache
     again = shlex.join(["dmf", *sys.argv[1:]])
-    options.interrupted = f"what was finished is kept in {cache}. Go on with: {again}"
+    told["interrupted"] = f"what was finished is kept in {cache}. Go on with: {again}"
     begun, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
     try:
         table = _computed(spec, cache, options)
     except (OSError, RuntimeError, ImportError) as error:
-        print(f"\ndmf: {error}\ndmf: {options.interrupted}", file=sys.stderr)
+        print(f"\ndmf: {error}\ndmf: {told['interrupted']}", file=sys.stderr)
         return _FAILED
     except (TypeError, ValueError) as error:
         raise InputError(" ".join(str(error).split())) from error
@@ -126,7 +164,7 @@ def _sweep(project: None, options: argparse.Namespace) -> int:
         written = _write(table, out, about, has_trajectories=spec.trajectories is not None)
     except OSError as error:
         print(
-            f"dmf: {out}: cannot be written: {error}\ndmf: {options.interrupted}", file=sys.stderr
+            f"dmf: {out}: cannot be written: {error}\ndmf: {told['interrupted']}", file=sys.stderr
         )
         return _FAILED
     ends = ", ".join(f"{count} {status}" for status, count in table.status.value_counts().items())
@@ -136,7 +174,7 @@ def _sweep(project: None, options: argparse.Namespace) -> int:
     return 0
 
 
-def _computed(spec: SweepSpec, cache: Path, options: argparse.Namespace) -> pd.DataFrame:
+def _computed(spec: SweepSpec, cache: Path, options: _Options) -> pd.DataFrame:
     from dmf_utils.sweep.table import sweep
 
     with _executor(options) as executor, _warnings_in_one_line():
@@ -152,7 +190,7 @@ def _computed(spec: SweepSpec, cache: Path, options: argparse.Namespace) -> pd.D
 
 
 @contextlib.contextmanager
-def _executor(options: argparse.Namespace) -> Iterator[Executor | None]:
+def _executor(options: _Options) -> Iterator[Executor | None]:
     """The cluster that is asked for; none for processes of this machine."""
     if options.scheduler is None:
         yield None
@@ -187,18 +225,17 @@ def _write(
     """Write the table, and that of the trajectories if there are any."""
     from dmf_utils.sweep.compute import RECORDED
     from dmf_utils.sweep.table import trajectory_table
-    from dmf_utils.sweep.table_files import write_table
+    from dmf_utils.sweep.table_files import write_tables
 
-    written = [out]
+    tables = {out: table}
     if has_trajectories:
-        written.append(out.with_name(f"{out.stem}-trajectories{out.suffix}"))
-        write_table(trajectory_table(table), written[1], about)
-        table = table.drop(columns=list(RECORDED))
-    write_table(table, out, about)
-    return written
+        tables = {out: table.drop(columns=list(RECORDED))}
+        tables[_trajectories_path(out)] = trajectory_table(table)
+    write_tables(tables, about)
+    return list(tables)
 
 
-def _dry_run(spec: SweepSpec, cache: Path, options: argparse.Namespace) -> int:
+def _dry_run(spec: SweepSpec, cache: Path, options: _Options) -> int:
     from dmf_utils.sweep import chunk_store
     from dmf_utils.sweep.cost import estimate
     from dmf_utils.sweep.run_parameters import chunks, complete_run

@@ -6,7 +6,7 @@ With the soft threshold :math:`S_\gamma` of the singular values and the projecti
 .. math:: X = S_\gamma(Z), \qquad V = P(2X - Z), \qquad Z \leftarrow Z + \rho\,(V - X).
 
 At a fixed point :math:`X = V` solves the problem and :math:`(Z - X)/\gamma = A^*\nu` is its dual
-certificate.
+certificate. In `residual_band`, pairs of a matrix and its measurements take the matrix's place.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dmf_utils.convex.measurement_operator import AffineConstraint
+from dmf_utils.convex.measurement_operator import Constraint
 
 __all__ = ["douglas_rachford", "soft_threshold"]
 
@@ -29,7 +29,7 @@ _REGULARIZATION = 1e-10
 
 
 def soft_threshold(Z: Tensor, threshold: float) -> Tensor:
-    r"""Subtract `threshold` from the singular values, and drop those below it.
+    r"""Subtract `threshold` from the singular values of `Z` (d, d'), and drop those below it.
 
     From the eigenvectors of the smaller Gram matrix: half the work of a singular value
     decomposition. What that loses, :math:`\varepsilon\,\sigma_1^2/\text{threshold}`, is in the
@@ -58,7 +58,7 @@ class _Extrapolation:
         self._count, self._last = 0, None
 
     def next(self, Z: Tensor, residual: Tensor) -> Tensor:
-        """Where to go from `Z`, whose image under the map is ``Z + residual``."""
+        """Where to go from `Z` ``(d, d')``, whose image under the map is ``Z + residual``."""
         z, f = Z.reshape(-1), residual.reshape(-1)
         known = min(self._count + (self._last is not None), len(self._points))
         if self._last is not None:
@@ -80,9 +80,11 @@ class _Extrapolation:
 
 
 def douglas_rachford(
-    constraint: AffineConstraint,
+    constraint: Constraint,
+    first: Tensor,
     finished: Callable[[int, Tensor, Tensor], bool],
     max_iterations: int,
+    shrink: Callable[[Tensor, float], Tensor] = soft_threshold,
 ) -> int:
     r"""Iterate until ``finished(iteration, W, nu)``; return the number of iterations made.
 
@@ -95,10 +97,13 @@ def douglas_rachford(
 
     Parameters
     ----------
-    constraint : AffineConstraint
-        With values not all zero.
+    constraint : Constraint
+    first : Tensor
+        Where to begin, not zero: the least squares solution.
     finished : callable
     max_iterations : int
+    shrink : callable
+        The proximal map :math:`S_\gamma` of what is minimized, of `Z` and the threshold.
 
     References
     ----------
@@ -106,14 +111,13 @@ def douglas_rachford(
     algorithm for maximal monotone operators*, 1992. H. Walker and P. Ni, *Anderson acceleration for
     fixed-point iterations*, 2011.
     """
-    norm = torch.linalg.matrix_norm
-    Z = constraint.project(torch.zeros(constraint.shape, dtype=torch.float64))
+    norm, Z = torch.linalg.vector_norm, first
     # The least squares solution shows the part rank(A)/(d d') of a matrix's squared norm.
     threshold = _FIRST_THRESHOLD * float(norm(Z)) * (Z.numel() / constraint.rank) ** 0.5
     extrapolation, plain, shortest = _Extrapolation(Z.numel()), None, float("inf")
     look_at = balance_at = interval = _CHECKED_EVERY
     for iteration in range(1, max_iterations + 1):
-        X = soft_threshold(Z, threshold)
+        X = shrink(Z, threshold)
         residual = _RELAXATION * (constraint.project(2 * X - Z) - X)
         length = float(norm(residual))
         # An extrapolated point is judged by the residual before it; a plain one always passes.
@@ -143,7 +147,7 @@ def douglas_rachford(
 
 def _balance(infeasibility: Tensor, W: Tensor, outside: Tensor, D: Tensor) -> float:
     """Factor of the threshold: up where the dual lags, down where the primal does."""
-    norm = torch.linalg.matrix_norm
+    norm = torch.linalg.vector_norm
     primal, dual = float(norm(infeasibility) / norm(W)), float(norm(outside) / norm(D))
     if min(primal, dual) == 0:
         return 1.0

@@ -2,6 +2,9 @@ r"""The measurements of a problem as an operator: :math:`A(W) = y`, its adjoint,
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Protocol
+
 import numpy as np
 import torch
 from scipy import sparse
@@ -13,7 +16,19 @@ from dmf_utils.problems.full_observation import FullObservation
 from dmf_utils.problems.memory import gram_bytes
 from dmf_utils.problems.sensing import MatrixSensing
 
-__all__ = ["AffineConstraint", "affine_constraint"]
+__all__ = ["AffineConstraint", "Constraint", "affine_constraint"]
+
+
+class Constraint(Protocol):
+    """What the Douglas–Rachford method asks of an affine set and the operator that defines it."""
+
+    rank: int
+
+    def adjoint(self, dual: Tensor) -> Tensor: ...
+
+    def project(self, Z: Tensor) -> Tensor: ...
+
+    def coefficients(self, D: Tensor) -> Tensor: ...
 
 
 class AffineConstraint:
@@ -41,8 +56,12 @@ class AffineConstraint:
         """The shortest `v` of shape (m,) with `A A* v = residual`."""
         raise NotImplementedError
 
+    def ridge_solver(self, share: float) -> tuple[float, Callable[[Tensor], Tensor]]:
+        """`δ`, this share of the mean of `A A*`'s diagonal, and `r ↦ (A A* + δ)^{-1} r`."""
+        raise NotImplementedError
+
     def project(self, W: Tensor) -> Tensor:
-        """The closest matrix that fits: `W + A* (A A*)^+ (y - A(W))`."""
+        """The closest ``(d, d')`` that fits: `W + A* (A A*)^+ (y - A(W))`."""
         return W + self.adjoint(self.solve_gram(self.values - self.apply(W)))
 
     def coefficients(self, D: Tensor) -> Tensor:
@@ -114,6 +133,9 @@ class _Entries(AffineConstraint):
     def solve_gram(self, residual: Tensor) -> Tensor:
         return residual
 
+    def ridge_solver(self, share: float) -> tuple[float, Callable[[Tensor], Tensor]]:
+        return share, lambda residual: residual / (1 + share)
+
     def project(self, W: Tensor) -> Tensor:
         # Set, not added to: the observed entries of the result are exact.
         flat = W.reshape(-1).clone()
@@ -164,6 +186,13 @@ class _Measurements(AffineConstraint):
         if self._factor is not None:
             return torch.cholesky_solve(residual[:, None], self._factor)[:, 0]
         return self._basis @ ((self._basis.mT @ residual) / self._spectrum)
+
+    def ridge_solver(self, share: float) -> tuple[float, Callable[[Tensor], Tensor]]:
+        gram = _gram(self._operator)
+        ridge = share * float(gram.diagonal().mean())
+        gram.diagonal().add_(ridge)
+        factor = torch.linalg.cholesky(gram)
+        return ridge, lambda residual: torch.cholesky_solve(residual[:, None], factor)[:, 0]
 
     def _check_consistent(self) -> None:
         if self._factor is not None:

@@ -16,6 +16,7 @@ from dmf_utils._support.progress import Progress, progress_bar
 from dmf_utils._support.threads import few_threads
 from dmf_utils.convex.douglas_rachford import douglas_rachford
 from dmf_utils.convex.measurement_operator import AffineConstraint, affine_constraint
+from dmf_utils.convex.residual_band import ResidualBand, into_band
 from dmf_utils.problems.completion import MatrixCompletion
 from dmf_utils.problems.full_observation import FullObservation
 from dmf_utils.problems.sensing import MatrixSensing
@@ -31,7 +32,7 @@ class MinimumNuclearNorm:
     """A feasible matrix of least nuclear norm, and the dual vector that bounds it from below."""
 
     matrix: Tensor
-    """(d, d'): fits the measurements, to rounding."""
+    """(d, d'): fits the measurements, to rounding or to the residual that was allowed."""
     nuclear_norm: float
     """Nuclear norm of `matrix`: the primal value."""
     dual: Tensor
@@ -52,6 +53,7 @@ def min_nuclear_norm(
     problem: MatrixCompletion | MatrixSensing | FullObservation,
     method: Method = "auto",
     *,
+    residual: float = 0.0,
     tolerance: float = 1e-8,
     max_iterations: int = 20_000,
     show_progress: bool = False,
@@ -65,6 +67,14 @@ def min_nuclear_norm(
     whatever the method found: the matrix is projected onto :math:`A(W) = y` and the dual vector is
     divided by :math:`\|A^*\nu\|_{op}` if that exceeds 1. So its gap is a proof, not a status.
 
+    With a `residual` :math:`w > 0` the problems are
+
+    .. math:: \min_W \|W\|_* \ \text{ over } \ |A(W) - y| \le w \text{ entrywise}, \qquad
+        \max_\nu \langle \nu, y \rangle - w \|\nu\|_1
+        \ \text{ over } \ \|A^*\nu\|_{op} \le 1 ,
+
+    so the minimum is lower, by at most :math:`w \|\nu\|_1` with the exact problem's dual vector.
+
     Parameters
     ----------
     problem : MatrixCompletion, MatrixSensing or FullObservation
@@ -72,9 +82,13 @@ def min_nuclear_norm(
         "clarabel" (interior points) and "scs" (first order) solve the equivalent semidefinite
         program of size d + d' through cvxpy. "auto" takes the closed form if every entry is
         observed, and the Douglas–Rachford method otherwise; the notes say why.
+    residual : float
+        How much each observation may be missed by, 0 for not at all. The authors' released code
+        allows 1e-3.
     tolerance : float
         Relative gap at which to stop. Douglas–Rachford also asks that the solution moves by less
-        than 1e-6 of its norm over 20 iterations: the gap can close before the matrix settles.
+        than 1e-6 of its norm over 20 iterations: the gap can close before the matrix settles. With
+        a residual, which leaves the matrix some room, it asks for `tolerance` instead of 1e-6.
     max_iterations : int
         A limit for Douglas–Rachford and SCS.
     show_progress : bool
@@ -93,7 +107,8 @@ def min_nuclear_norm(
     ------
     TypeError, ValueError
         For anything but one problem, measurements that no matrix fits or whose products of all
-        pairs do not fit into memory, an unknown method, or a tolerance that is not positive.
+        pairs do not fit into memory, an unknown method, a tolerance that is not positive, or a
+        residual that is negative.
     RuntimeError
         If Clarabel or SCS returns nothing at all.
 
@@ -127,6 +142,8 @@ def min_nuclear_norm(
             'method must be "auto", "douglas-rachford", "clarabel" or "scs", got ' + repr(method)
         )
     tolerance = positive(tolerance, "tolerance")
+    if not (isinstance(residual, int | float) and 0 <= residual < math.inf):
+        raise ValueError(f"residual must be a number of at least 0, got {residual!r}")
     max_iterations = whole_number(max_iterations, "max_iterations", 1)
     started = time.perf_counter()
     constraint = affine_constraint(problem)
@@ -134,18 +151,20 @@ def min_nuclear_norm(
         largest = float(constraint.values.abs().max())
         # A power of two: nothing is rounded, and nothing overflows on the way.
         unit = 2.0 ** round(math.log2(largest)) if largest > 0 else 1.0
-        pair = _Pair(constraint.scaled(1 / unit))
-        everything = isinstance(problem, FullObservation | MatrixCompletion) and (
-            constraint.rank == math.prod(constraint.shape)
+        pair = _Pair(constraint.scaled(1 / unit), residual / unit)
+        everything = (
+            residual == 0
+            and isinstance(problem, FullObservation | MatrixCompletion)
+            and (constraint.rank == math.prod(constraint.shape))
         )
-        if largest == 0 or (method == "auto" and everything):
+        if largest <= residual or (method == "auto" and everything):
             method, n_iterations = "closed form", pair.close()
         elif method == "auto":
             method = "douglas-rachford"
         if method == "douglas-rachford":
             with progress_bar("minimum nuclear norm", 100, show_progress) as progress:
                 pair.watch(tolerance, progress)
-                n_iterations = douglas_rachford(pair.constraint, pair.look, max_iterations)
+                n_iterations = pair.iterate(max_iterations)
         elif method != "closed form":
             n_iterations = _by_library(pair, method, tolerance, max_iterations)
         seconds = time.perf_counter() - started
@@ -165,8 +184,8 @@ def min_nuclear_norm(
 class _Pair:
     """The latest matrix and dual vector, made feasible."""
 
-    def __init__(self, constraint: AffineConstraint) -> None:
-        self.constraint = constraint
+    def __init__(self, constraint: AffineConstraint, width: float) -> None:
+        self.constraint, self.width = constraint, width
         self.settled = True
 
     def offer(self, W: Tensor, nu: Tensor) -> None:
@@ -174,13 +193,15 @@ class _Pair:
         steepest = float(torch.linalg.matrix_norm(self.constraint.adjoint(nu), ord=2))
         self.W, self.nu = W, nu / max(1.0, steepest)
         self.primal = float(torch.linalg.svdvals(W).sum())
-        value = float(self.nu @ self.constraint.values)
+        value = float(self.nu @ self.constraint.values - self.width * self.nu.abs().sum())
         # Rounding can lift the dual value above the primal by some 1e-15.
         self.gap = max(self.primal - value, 0.0) / self.primal if self.primal > 0 else 0.0
 
     def close(self) -> int:
         """The solution where one matrix alone fits, or the zero matrix does."""
-        W = self.constraint.project(torch.zeros(self.constraint.shape, dtype=torch.float64))
+        W = torch.zeros(self.constraint.shape, dtype=torch.float64)
+        if self.constraint.values.abs().max() > self.width:
+            W = self.constraint.project(W)
         U, s, Vh = torch.linalg.svd(W, full_matrices=False)
         kept = s > max(W.shape) * torch.finfo(s.dtype).eps * s[0]
         self.offer(W, self.constraint.coefficients(U[:, kept] @ Vh[kept]))
@@ -190,10 +211,23 @@ class _Pair:
         """Prepare `look`, which is asked between iterations whether to stop."""
         self.W = torch.zeros(self.constraint.shape, dtype=torch.float64)
         self.settled, self._tolerance, self._progress = False, tolerance, progress
+        self._least_move = tolerance if self.width else _SETTLED
+
+    def iterate(self, max_iterations: int) -> int:
+        """Let the Douglas–Rachford method find the pair; the number of iterations."""
+        if self.width == 0:
+            first = self.constraint.project(torch.zeros_like(self.W))
+            return douglas_rachford(self.constraint, first, self.look, max_iterations)
+        band = ResidualBand(self.constraint, self.width)
+
+        def look(iteration: int, Z: Tensor, nu: Tensor) -> bool:
+            return self.look(iteration, band.matrix(Z), nu)
+
+        return douglas_rachford(band, band.first(), look, max_iterations, band.shrink)
 
     def look(self, iteration: int, W: Tensor, nu: Tensor) -> bool:
         moved, size = torch.linalg.matrix_norm(W - self.W), torch.linalg.matrix_norm(W)
-        self.settled = bool(moved <= _SETTLED * size)
+        self.settled = bool(moved <= self._least_move * size)
         self.offer(W, nu)
         finished = self.gap <= self._tolerance and self.settled
         closed = math.log(max(self.gap, 1e-16)) / math.log(min(self._tolerance, 0.5))
@@ -224,8 +258,9 @@ def _by_library(pair: _Pair, method: str, tolerance: float, max_iterations: int)
 
     constraint = pair.constraint
     W = cp.Variable(constraint.shape)
-    fits = constraint.rows() @ cp.vec(W, order="C") == constraint.values.numpy()
-    program = cp.Problem(cp.Minimize(cp.normNuc(W)), [fits])
+    missed = constraint.rows() @ cp.vec(W, order="C") - constraint.values.numpy()
+    fits = [missed <= pair.width, missed >= -pair.width] if pair.width else [missed == 0]
+    program = cp.Problem(cp.Minimize(cp.normNuc(W)), fits)
     # A tenth of the tolerance: the pair is made feasible afterwards, which costs some of the gap.
     accuracy = max(0.1 * tolerance, 1e-12)
     if method == "clarabel":
@@ -240,7 +275,9 @@ def _by_library(pair: _Pair, method: str, tolerance: float, max_iterations: int)
         raise RuntimeError(
             f'{method} found no solution (status "{program.status}"); use method="douglas-rachford"'
         )
-    # cvxpy's multiplier is that of A(W) - y = 0 added to the norm: minus the dual vector.
-    nu = -torch.from_numpy(fits.dual_value)
-    pair.offer(constraint.project(torch.from_numpy(W.value)), nu)
+    # cvxpy's multiplier is that of A(W) - y = 0 added to the norm: minus the dual vector. That of
+    # A(W) - y >= -w is subtracted.
+    above, *below = (torch.from_numpy(part.dual_value) for part in fits)
+    nu = (below[0] if below else 0) - above
+    pair.offer(into_band(constraint, torch.from_numpy(W.value), pair.width), nu)
     return int(program.solver_stats.num_iters)

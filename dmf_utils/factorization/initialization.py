@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 import warnings
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dmf_utils._support.checks import number, whole_number
 from dmf_utils.factorization.product import product_matrix
 
 __all__ = ["Start", "balanced", "balanced_factors", "gaussian", "identity"]
@@ -46,7 +46,7 @@ class gaussian:
 
     def __post_init__(self) -> None:
         _check_norm(self.norm)
-        _check_size("seed", self.seed, 0)
+        whole_number(self.seed, "seed", 0)
 
     def factors(
         self, shape: tuple[int, int], depth: int, hidden: int | None = None
@@ -109,7 +109,7 @@ class balanced:
 
     def __post_init__(self) -> None:
         _check_norm(self.norm)
-        _check_size("seed", self.seed, 0)
+        whole_number(self.seed, "seed", 0)
 
     def factors(
         self, shape: tuple[int, int], depth: int, hidden: int | None = None
@@ -200,9 +200,9 @@ def factor_shapes(
     """
     if len(shape) != 2:
         raise ValueError(f"shape must be two positive sizes (d, d'), got {tuple(shape)!r}")
-    shape = _check_size("shape[0]", shape[0], 1), _check_size("shape[1]", shape[1], 1)
-    depth = _check_size("depth", depth, 1)
-    hidden = min(shape) if hidden is None else _check_size("hidden", hidden, 1)
+    shape = whole_number(shape[0], "shape[0]", 1), whole_number(shape[1], "shape[1]", 1)
+    depth = whole_number(depth, "depth", 1)
+    hidden = min(shape) if hidden is None else whole_number(hidden, "hidden", 1)
     if hidden < min(shape) and depth > 1:
         warnings.warn(
             f"hidden = {hidden} is below min(d, d') = {min(shape)}: the factorization limits the "
@@ -214,23 +214,9 @@ def factor_shapes(
     return [(sizes[j + 1], sizes[j]) for j in range(depth)]
 
 
-def _check_size(name: str, value: int, minimum: int) -> int:
-    try:
-        size = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
-    if isinstance(value, bool):
-        raise TypeError(f"{name} must be a whole number, got {value!r}")
-    if size < minimum:
-        raise ValueError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
-    return size
-
-
 def _check_norm(norm: float) -> None:
-    if isinstance(norm, (str, bool)) or not hasattr(norm, "__float__"):
-        raise TypeError(f"norm must be a number, got {norm!r}")
-    if not (math.isfinite(norm) and norm > 0):
-        raise ValueError(
-            f"norm must be a positive number (the Frobenius norm of the product matrix at time 0), "
-            f"got {norm!r}; zero is a saddle that the flow never leaves"
-        )
+    wanted = (
+        "a positive number (the Frobenius norm of the product matrix at time 0; zero is a saddle "
+        "that the flow never leaves)"
+    )
+    number(norm, "norm", lambda x: x > 0, wanted)

@@ -94,7 +94,16 @@ def prefix_products(factors: Sequence[Tensor]) -> list[Tensor]:
 def sweep_back(
     factors: Sequence[Tensor], prefixes: Sequence[Tensor], gradient: Tensor, out: Sequence[Tensor]
 ) -> None:
-    """Write the gradients into `out`, given the prefix products; the engine's inner loop."""
+    """Write the gradients into `out`, given the prefix products; the engine's inner loop.
+
+    Parameters
+    ----------
+    factors, out : sequence of N Tensor, shape (B, d_j, d_{j-1})
+    prefixes : sequence of N Tensor, shape (B, d_j, d_0)
+        From `prefix_products`; the last one is not used.
+    gradient : Tensor, shape (B, d_N, d_0)
+        Of the loss at the product matrices.
+    """
     for j in range(len(factors) - 1, 0, -1):
         torch.bmm(gradient, prefixes[j - 1].mT, out=out[j])
         # The last of these products is the first factor's gradient, and goes where it belongs.

@@ -129,6 +129,10 @@ class Factorizations:
         self.shapes = list(shapes)
         self.sizes = [rows * columns for rows, columns in shapes]
         self.are_alike = len(set(self.shapes)) == 1
+        # A problem may offer gradients from the factors, without the product matrix.
+        self.from_factors = self.is_own and getattr(
+            problem, "prefers_factors", lambda shapes: False
+        )(self.shapes)
 
     def __len__(self) -> int:
         return self.count
@@ -161,6 +165,8 @@ class Factorizations:
 
     def gradient_at(self, factors: Sequence[Tensor], out: Sequence[Tensor]) -> Tensor:
         """The same for factors instead of states."""
+        if self.from_factors:
+            return self._problem_for(factors[0]).loss_and_factor_gradients(factors, out)
         prefixes = prefix_products(factors)
         loss, gradient = self._problem_for(prefixes[-1]).loss_and_gradient(prefixes[-1])
         sweep_back(factors, prefixes, gradient, out)
@@ -168,6 +174,9 @@ class Factorizations:
 
     def slope_at(self, factors: Sequence[Tensor], out: Sequence[Tensor]) -> None:
         """The gradient only, which a stage within a step needs."""
+        if self.from_factors:
+            self._problem_for(factors[0]).loss_and_factor_gradients(factors, out)
+            return
         prefixes = prefix_products(factors)
         problem = self._problem_for(prefixes[-1])
         if self.is_own:
@@ -181,6 +190,8 @@ class Factorizations:
 
     def loss(self, states: Tensor) -> Tensor:
         """Losses ``(B,)``."""
+        if self.from_factors:
+            return self.problem.loss_and_factor_gradients(self.factors(states))
         return self.problem.loss_and_gradient(product_matrix(self.factors(states)))[0]
 
 

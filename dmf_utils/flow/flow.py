@@ -34,6 +34,7 @@ def gradient_flow(
     method: Method = "automatic",
     record: Record | None = None,
     max_steps: int = 100_000,
+    max_gradients: int = 1_000_000_000,
     progress: bool = False,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float64,
@@ -73,6 +74,9 @@ def gradient_flow(
         What to write down on the way.
     max_steps : int
         Accepted steps after which a run is given up.
+    max_gradients : int
+        Gradients after which it is given up, at the end of the step that reached them. A step of
+        the stabilized method takes up to 250, so this is what bounds the time.
     progress : bool
         Whether to show a bar.
     device, dtype
@@ -106,14 +110,14 @@ def gradient_flow(
     if until_loss is None and until_time is None:
         raise ValueError("until_loss and until_time are both None: give at least one of them")
     check_positive(until_loss=until_loss, until_time=until_time)
-    check_positive(tolerance=tolerance, max_steps=max_steps)
+    check_positive(tolerance=tolerance, max_steps=max_steps, max_gradients=max_gradients)
     if method not in ("automatic", "dormand-prince"):
         raise ValueError(f'method must be "automatic" or "dormand-prince", got {method!r}')
     batch, states, single = prepare(problem, depth, start, hidden, device, dtype)
     precision = gradient_dtype or dtype
     batch = _with_gradients_in(precision, batch, device, dtype, tolerance)
     record = Record() if record is None else record
-    aim = Aim(until_loss, until_time, tolerance, method, max_steps, precision)
+    aim = Aim(until_loss, until_time, tolerance, method, max_steps, max_gradients, precision)
     # Without the books that autograd keeps, calls are cheaper. A user's own problem may need them.
     with (
         few_threads(max(max(shape) for shape in batch.shapes)),

@@ -43,6 +43,7 @@ class Aim:
     tolerance: float
     method: Method
     max_steps: int
+    max_gradients: int
     gradient_dtype: torch.dtype
 
     @property
@@ -217,7 +218,7 @@ class FlowBatch:
             run.loss = float(self._taken([b]).loss(state[None]))
         if self.aim.is_reached(loss) or to_the_end:
             return self._finish(b, Status.reached, state)
-        if run.n_steps >= self.aim.max_steps:
+        if run.n_steps >= self.aim.max_steps or run.n_gradients >= self.aim.max_gradients:
             return self._finish(b, Status.step_limit, state)
         # Rounding alone moves by more the more stages there are.
         is_still = step.moves[i] < 1e-13 * max(1.0, 0.1 * step.evaluations[i]) * step.sizes[i]

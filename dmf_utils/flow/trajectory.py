@@ -18,14 +18,14 @@ class Status(enum.Enum):
     """How a run ended."""
 
     reached = "reached"  #: the asked loss, or the asked time
-    step_limit = "step limit"  #: max_steps were made first
+    step_limit = "step limit"  #: max_steps or max_gradients were made first
     diverged = "diverged"  #: NaN or infinite numbers
     stalled = "stalled"  #: the step fell below rounding, or nothing can move any more
     unresolved = "unresolved"  #: the end came, but rounding or a broken law of the flow led there
 
 
 _REMEDY = {
-    Status.step_limit: "raise max_steps, or ask for a larger until_loss",
+    Status.step_limit: "raise max_steps or max_gradients, or ask for a larger until_loss",
     Status.diverged: "lower the learning rate, or look at the data's scale",
     Status.stalled: "ask for a larger until_loss, or stop at until_time: rounding allows no "
     "further descent from here",

@@ -92,14 +92,23 @@ class SquaredLoss:
         return self.loss_and_gradient(self._checked(W).to(self.data))[1]
 
     def loss_and_gradient(self, W: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss ``(B,)`` and gradient ``(B, d, d')`` at `W` of shape ``(B, d, d')``."""
         raise NotImplementedError
 
     def unchecked_gradient(self, W: Tensor) -> Tensor:
-        """Gradient alone, for the engine; overridden where that is cheaper."""
+        """Gradient alone at `W` ``(B, d, d')``, for the engine; overridden where cheaper."""
         return self.loss_and_gradient(W)[1]
 
     def error(self, W: Tensor) -> Tensor:
         r"""Mean squared error over all entries, :math:`\|W - W^*\|_F^2 / (d d')`.
+
+        Parameters
+        ----------
+        W : Tensor, shape (d, d') or (B, d, d')
+
+        Returns
+        -------
+        Tensor, shape () or (B,)
 
         Raises
         ------
@@ -142,7 +151,7 @@ def loss_scale(reduction: str, count: int) -> float:
 
 
 def check_ground_truth(truth: object, shape: tuple[int, int]) -> Tensor | None:
-    """Return the ground truth as a tensor; None passes."""
+    """Return the ground truth as a tensor of `shape`; None passes."""
     if truth is None:
         return None
     made = as_float64(truth, "ground_truth").clone()

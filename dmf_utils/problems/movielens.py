@@ -66,8 +66,8 @@ def movielens(
     FileNotFoundError
         If `path` or ``DMF_DATA`` points to nothing, or to a folder without the ratings.
     ValueError
-        For a damaged file: a wrong checksum, a malformed line, a number out of range (with the
-        line), ratings missing; or `n_users`, `n_movies` out of range.
+        For a damaged file that was named: a wrong checksum, a malformed line, a number out of range
+        (with the line), ratings missing; or `n_users`, `n_movies` out of range.
 
     References
     ----------
@@ -110,9 +110,18 @@ def _located(path: str | os.PathLike[str] | None) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
     folder = cache if cache.is_absolute() else Path.home() / ".cache"
     archive = folder / "dmf_utils" / "ml-100k.zip"
-    if not archive.is_file():
+    if not _is_whole(archive):
         _download(archive)
     return archive
+
+
+def _is_whole(archive: Path) -> bool:
+    """Whether what an earlier download left in the cache is there and not damaged."""
+    try:
+        _check_sum(archive.read_bytes(), str(archive))
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _in_place(given: Path, name: str) -> Path:
@@ -139,7 +148,8 @@ def _download(archive: Path) -> None:
         ) as file:
             temporary = Path(file.name)
             with urllib.request.urlopen(_URL, timeout=_TIMEOUT) as answer:
-                size = int(answer.headers.get("Content-Length") or 0)
+                stated = answer.headers.get("Content-Length") or ""
+                size = int(stated) if stated.isdecimal() and len(stated) < 20 else 0
                 done = 0
                 with progress_bar("MovieLens 100K, bytes", size) as progress:
                     while block := answer.read(1 << 16):
@@ -152,7 +162,8 @@ def _download(archive: Path) -> None:
                 raise http.client.IncompleteRead(b"", size - done)
         _check_sum(temporary.read_bytes(), _URL)
         os.replace(temporary, archive)
-    except (OSError, http.client.HTTPException) as error:
+    # A ValueError is a wrong checksum: a network that asks for a password answers so.
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise MovieLensUnavailable(
             f"MovieLens 100K is not on this machine, and {_URL} could not be fetched into "
             f"{archive.parent} ({error}). Download ml-100k.zip from there, and name the file or "

@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-import nbformat
+import filelock
 
+from dmf_utils._support import files
 from dmf_utils._support.errors import InputError
 from dmf_utils.claims import measured
 from dmf_utils.claims.ledger import Claim, load
-from dmf_utils.publishing import (
-    execution,
-    figures,
-    ledger_page,
-    pages,
-    parameters,
-    site,
-)
-from dmf_utils.publishing.launch import write_notebooks
+from dmf_utils.publishing import figures, pages, site
+from dmf_utils.publishing.chapter import LEDGER_CHAPTER, Chapter, read_chapters
+from dmf_utils.publishing.execution import PATIENCE, Stopped, execute
+from dmf_utils.publishing.launch import repository
 from dmf_utils.publishing.project import Project
-from dmf_utils.publishing.terminal import Progress
+from dmf_utils.publishing.terminal import Display
 
-__all__ = ["LedgerError", "build_book"]
+__all__ = ["LedgerError", "build_book", "locked"]
 
-_LEDGER_CHAPTER = "claims"
-_SECONDS_UNKNOWN = 10.0
 _SECONDS_FOR_PAGES = 8.0
 
 
@@ -38,17 +31,28 @@ class LedgerError(RuntimeError):
     """A verdict is worse than the ledger accepts, or a chapter's records do not fit the ledger."""
 
 
-def build_book(project: Project, only: list[str] | None = None, *, force: bool = False) -> Path:
+def build_book(
+    project: Project,
+    only: list[str] | None = None,
+    *,
+    force: bool = False,
+    patience: float = PATIENCE,
+) -> Path:
     """Execute the chapters whose key changed, write ``claims.json``, and build the pages.
+
+    What an earlier build left is used as far as it is whole; what is missing, damaged or changed is
+    made again.
 
     Parameters
     ----------
     project
         Where, and at which size.
     only
-        Chapters to execute; the others show their last run. All by default.
+        Chapters to execute; the others show their last execution. All by default.
     force
         Execute them even if nothing changed.
+    patience
+        How many times its expected seconds a chapter may take before it is given up.
 
     Returns
     -------
@@ -62,151 +66,140 @@ def build_book(project: Project, only: list[str] | None = None, *, force: bool =
     ChapterError, LedgerError, SiteError
         If a chapter, the ledger or the pages fail; the previous pages are in place then.
     """
-    chapters = project.chapters()
+    chapters = read_chapters(project)
     for name in only or []:
         project.chapter_path(name)
-    known = {name: parameters.read(project.chapter_path(name)) for name in chapters}
-    values = {
-        name: parameters.quick_values(project, name, known[name]) if project.quick else {}
-        for name in chapters
-    }
     try:
         claims = load(project.ledger)
+        repository(project.root)
     except ValueError as error:
         raise InputError(str(error)) from error
+    with locked(project):
+        rows = _Build(project, chapters, claims, force, patience).run(only)
+    return _told(project, rows)
 
-    with _lock(project):
-        write_notebooks(project)
-        measuring = [name for name in chapters if name != _LEDGER_CHAPTER]
-        keys = {name: execution.key(project, name, values[name], read=[]) for name in measuring}
-        due = [name for name in measuring if _is_due(project, name, keys[name], only, force)]
-        steps = {name: _expected_seconds(project, name) for name in due}
-        if _LEDGER_CHAPTER in chapters:
-            steps[_LEDGER_CHAPTER] = _expected_seconds(project, _LEDGER_CHAPTER)
-        # The small chapters keep one core each busy; at the paper's size one keeps them all.
-        at_once = 2 if project.quick else 1
-        progress = Progress(steps | {"pages": _SECONDS_FOR_PAGES}, at_once=at_once)
-        if unchanged := [name for name in measuring if name not in due]:
-            progress.say(f"not executed again: {', '.join(unchanged)}")
-        _execute_all(project, due, values, keys, progress, at_once)
-        rows = _measure(project, measuring, claims)
-        if _LEDGER_CHAPTER in chapters:
-            read = [project.claims, project.ledger, Path(str(ledger_page.__file__))]
-            read += [project.chapter_path(name) for name in measuring]  # it names their sections
-            key = execution.key(project, _LEDGER_CHAPTER, values[_LEDGER_CHAPTER], read)
-            if _is_due(project, _LEDGER_CHAPTER, key, None, force):
-                _execute(project, _LEDGER_CHAPTER, values[_LEDGER_CHAPTER], key, progress)
-        _refuse_worse(project, rows, claims)
-        _build_pages(project, chapters, known, claims, progress)
-        progress.say(measured.summary(rows))
+
+def _told(project: Project, rows: list[dict[str, Any]]) -> Path:
+    print(measured.summary(rows))
     return project.html / "index.html"
 
 
 @contextlib.contextmanager
-def _lock(project: Project) -> Iterator[None]:
-    """Keep a second build of the same size from writing into this one."""
-    project.build.mkdir(parents=True, exist_ok=True)
-    with (project.build / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{project.build}: another build is writing there; wait until it is done"
-            ) from None
-        yield
+def locked(project: Project) -> Iterator[None]:
+    """Keep a second build of the same size from writing into this one.
 
-
-def _is_due(project: Project, name: str, key: str, only: list[str] | None, force: bool) -> bool:
-    last = execution.last_run(project, name)
-    if only and name not in only:
-        if last is None:
-            raise InputError(f"chapter {name!r} was never executed; run `dmf book` without names")
-        return False
-    return force or last is None or last.key != key
-
-
-def _expected_seconds(project: Project, name: str) -> float:
-    """From the last run; else, for the paper's size, what the notebook states."""
-    if last := execution.last_run(project, name):
-        return last.seconds
-    notebook = nbformat.read(project.chapter_path(name), as_version=4)
-    stated = notebook.metadata.get("dmf", {}).get("expected_seconds", _SECONDS_UNKNOWN)
-    return _SECONDS_UNKNOWN if project.quick else float(stated)
-
-
-def _execute(
-    project: Project,
-    name: str,
-    values: dict[str, Any],
-    key: str,
-    progress: Progress,
-    stop: threading.Event | None = None,
-) -> None:
-    if stop is not None and stop.is_set():
-        raise execution.Stopped
-    progress.begin(name)
-    execution.execute(project, name, values, key, progress, stop)
-    progress.end("executed")
-
-
-def _execute_all(
-    project: Project,
-    due: list[str],
-    values: dict[str, dict[str, Any]],
-    keys: dict[str, str],
-    progress: Progress,
-    at_once: int,
-) -> None:
-    """Execute the chapters that are due; the first that fails, or Ctrl-C, stops the others."""
-    stop = threading.Event()
-    with ThreadPoolExecutor(at_once) as threads:
-        tasks = [
-            threads.submit(_execute, project, name, values[name], keys[name], progress, stop)
-            for name in due
-        ]
-        try:
-            for task in as_completed(tasks):
-                task.result()
-        finally:
-            stop.set()
-
-
-def _measure(
-    project: Project, chapters: list[str], claims: dict[str, Claim]
-) -> list[dict[str, Any]]:
-    notebooks = {
-        name: nbformat.read(project.runs / f"{name}.ipynb", as_version=4) for name in chapters
-    }
+    Raises
+    ------
+    InputError
+        If another one does, or nothing can be written there.
+    """
+    path = project.build / ".lock"
     try:
-        rows = measured.collect(claims, notebooks)
-    except ValueError as error:
-        raise LedgerError(str(error)) from error
-    measured.write(rows, project.claims)
-    return rows
+        files.folder(project.build)
+        if path.is_dir() or path.is_symlink():
+            files.clear(path)
+        lock = filelock.FileLock(path, timeout=0)
+        lock.acquire()
+    except filelock.Timeout:
+        raise InputError(
+            f"{project.build}: another build is writing there; wait until it is done"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{project.build}: cannot be written: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def _refuse_worse(project: Project, rows: list[dict[str, Any]], claims: dict[str, Claim]) -> None:
-    """At the quick size verdicts do not count: its problems are too small for them."""
-    if not project.quick and (lines := measured.worse(rows, claims)):
-        raise LedgerError(
-            "\n".join(lines) + "\n\nthe ledger got worse (values: _build/claims.json): mend the "
-            "chapter, or accept the verdict in book/claims.yml and say why"
-        )
+class _Build:
+    """One build: what it goes by, and its steps."""
 
+    def __init__(
+        self,
+        project: Project,
+        chapters: dict[str, Chapter],
+        claims: dict[str, Claim],
+        force: bool,
+        patience: float,
+    ) -> None:
+        self.project, self.claims = project, claims
+        self.force, self.patience = force, patience
+        self.chapters = chapters
+        self.measuring = [c for name, c in chapters.items() if name != LEDGER_CHAPTER]
+        self.ledger = chapters.get(LEDGER_CHAPTER)
+        # The small chapters keep one core each busy; at the paper's size one keeps them all.
+        self.at_once = 2 if project.quick else 1
 
-def _build_pages(
-    project: Project,
-    chapters: list[str],
-    known: dict[str, dict[str, parameters.Parameter]],
-    claims: dict[str, Claim],
-    progress: Progress,
-) -> None:
-    done = {name: run for name in chapters if (run := execution.last_run(project, name))}
-    pages.assemble(project, done, known, claims)
-    figures.write(project.executed, project.build / "figures")
-    if site.is_current(project):
-        progress.say("pages unchanged")
-        return
-    progress.begin("pages")
-    site.build(project)
-    progress.end("built")
+    def run(self, only: list[str] | None) -> list[dict[str, Any]]:
+        """All steps; the rows of the ledger as measured."""
+        keys = {chapter.name: chapter.key() for chapter in self.measuring}
+        due = [chapter for chapter in self.measuring if self._is_due(chapter, keys, only)]
+        steps = {chapter.name: chapter.expected_seconds for chapter in due}
+        if self.ledger:
+            steps[LEDGER_CHAPTER] = self.ledger.expected_seconds
+        self.display = Display(steps | {"pages": _SECONDS_FOR_PAGES}, at_once=self.at_once)
+        if unchanged := [c.name for c in self.measuring if c not in due]:
+            self.display.say(f"not executed again: {', '.join(unchanged)}")
+        self._execute_all(due, keys)
+        rows = self._measure()
+        if self.ledger:
+            self._print_ledger(self.ledger)
+        self._refuse_worse(rows)
+        self._build_pages()
+        return rows
+
+    def _is_due(self, chapter: Chapter, keys: dict[str, str], only: list[str] | None) -> bool:
+        if only and chapter.name not in only:
+            return not chapter.executed  # refused if there is none
+        return chapter.is_due(keys[chapter.name], force=self.force)
+
+    def _execute(self, chapter: Chapter, key: str, stop: threading.Event) -> None:
+        if stop.is_set():
+            raise Stopped
+        self.display.begin(chapter.name)
+        execute(chapter, key, self.display, stop, self.patience)
+        self.display.end("executed")
+
+    def _execute_all(self, due: list[Chapter], keys: dict[str, str]) -> None:
+        """Execute what is due; the first that fails, or Ctrl-C, stops the others."""
+        stop = threading.Event()
+        with ThreadPoolExecutor(self.at_once) as threads:
+            tasks = [threads.submit(self._execute, c, keys[c.name], stop) for c in due]
+            try:
+                for task in as_completed(tasks):
+                    task.result()
+            finally:
+                stop.set()
+
+    def _measure(self) -> list[dict[str, Any]]:
+        notebooks = {chapter.name: pages.page(chapter) for chapter in self.measuring}
+        try:
+            rows = measured.collect(self.claims, notebooks)
+        except ValueError as error:
+            raise LedgerError(str(error)) from error
+        measured.write(rows, self.project.claims)
+        return rows
+
+    def _print_ledger(self, ledger: Chapter) -> None:
+        key = ledger.key([self.project.claims])
+        if ledger.is_due(key, force=self.force):
+            self._execute(ledger, key, threading.Event())
+
+    def _refuse_worse(self, rows: list[dict[str, Any]]) -> None:
+        """At the quick size verdicts do not count: its problems are too small for them."""
+        if not self.project.quick and (lines := measured.worse(rows, self.claims)):
+            raise LedgerError(
+                "\n".join(lines) + "\n\nthe ledger got worse (values: _build/claims.json): mend "
+                "the chapter, or accept the verdict in book/claims.yml and say why"
+            )
+
+    def _build_pages(self) -> None:
+        pages.assemble(self.project, self.chapters, self.claims)
+        figures.write(self.project.executed, self.project.build / "figures")
+        if site.is_current(self.project):
+            self.display.say("pages unchanged")
+            return
+        self.display.begin("pages")
+        site.build(self.project)
+        self.display.end("built")

@@ -1,36 +1,40 @@
-"""Execute one chapter with papermill, unless its last run still holds."""
+"""Execute one chapter with papermill, so that nothing of it outlives whoever asked for it."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime
-import hashlib
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import nbformat
-import psutil
 import yaml
+from nbformat import NotebookNode
 
-from dmf_utils._support.machine import hardware
+from dmf_utils._support.errors import InputError
+from dmf_utils._support.machine import hardware, one_thread_environment
+from dmf_utils._support.notebooks import has_tag, read_notebook
+from dmf_utils._support.processes import Leashed
 from dmf_utils._support.provenance import versions
+from dmf_utils.publishing.chapter import Chapter, Execution
 from dmf_utils.publishing.project import Project
-from dmf_utils.publishing.terminal import Progress, read_loop
+from dmf_utils.publishing.terminal import Display, clock, read_loop
 
-__all__ = ["ChapterError", "Run", "Stopped", "execute", "key", "last_run"]
+__all__ = ["PATIENCE", "ChapterError", "Stopped", "execute", "run_papermill"]
 
-PACKAGE = Path(__file__).resolve().parents[1]
+PATIENCE = 10.0
+"""After how many times its expected seconds a chapter is given up, if nobody says otherwise."""
+
+_PACKAGE = Path(__file__).resolve().parents[1]
 _PORT_TAKEN = re.compile(r"Address already in use|Kernel died before replying to kernel_info")
+_DAMAGED = re.compile(r"\.parquet is damaged \(.*\); its \d+ runs are computed again", re.DOTALL)
+_ATTEMPTS = 2
 _SECONDS_BETWEEN_LOOKS = 0.5
 
 
@@ -38,187 +42,133 @@ class ChapterError(RuntimeError):
     """A chapter failed; the message names the chapter, the cell and the error."""
 
 
-@dataclass(frozen=True)
-class Run:
-    """What is kept of a chapter's run, beside the notebook that papermill wrote."""
-
-    key: str
-    parameters: dict[str, Any]
-    seconds: float
-    date: str
-    versions: dict[str, str]
-    hardware: str = ""
-
-    def write(self, path: Path) -> None:
-        """Keep the record."""
-        path.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
-
-
-def last_run(project: Project, chapter: str) -> Run | None:
-    """The record of the chapter's last complete run at this size, if there is one."""
-    notebook, record = _paths(project, chapter)
-    try:
-        if notebook.is_file():
-            return Run(**json.loads(record.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        pass  # absent or damaged: the chapter is executed again
-    return None
-
-
-def _paths(project: Project, chapter: str) -> tuple[Path, Path]:
-    return project.runs / f"{chapter}.ipynb", project.runs / f"{chapter}.json"
-
-
-def key(project: Project, chapter: str, values: dict[str, Any], read: list[Path]) -> str:
-    """A digest of all that decides what a chapter's cells give out.
-
-    That is its code cells, its parameters, the source of ``dmf_utils`` without the publisher, the
-    versions of Python and of the pinned packages, the data set if one is named, and the files
-    ``read``. Text cells are not among them: a page takes them from the source, without a new run.
-    """
-    cells = nbformat.read(project.chapter_path(chapter), as_version=4).cells
-    code = [cell.source for cell in cells if cell.cell_type == "code"]
-    data = os.environ.get("DMF_DATA", "")
-    stated = [code, values, sys.version, _pinned(project), bool(data) and Path(data).is_dir()]
-    digest = hashlib.sha256(json.dumps(stated).encode())
-    publisher = PACKAGE / "publishing"
-    modules = [path for path in PACKAGE.rglob("*.py") if publisher not in path.parents]
-    for path in [*sorted(modules), *read]:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
-def _pinned(project: Project) -> dict[str, str]:
-    """The installed versions of the packages that requirements.txt pins."""
-    path = project.root / "requirements.txt"
-    if not path.is_file():
-        return {}
-    names = re.findall(r"^([\w.-]+)==", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    found = {}
-    for name in names:
-        with contextlib.suppress(PackageNotFoundError):  # a tool that only the tests need
-            found[name] = version(name)
-    return found
-
-
 class Stopped(Exception):
     """The chapter was given up because another one failed, or the build was interrupted."""
 
 
 def execute(
-    project: Project,
-    chapter: str,
-    values: dict[str, Any],
-    run_key: str,
-    progress: Progress,
+    chapter: Chapter,
+    key: str,
+    display: Display,
     stop: threading.Event | None = None,
-) -> Run:
-    """Execute a chapter and keep its run; a failing one leaves the last good run in place.
+    patience: float = PATIENCE,
+) -> None:
+    """Execute a chapter and keep that; a failing one leaves the last good execution in place.
+
+    Parameters
+    ----------
+    chapter
+        At its size.
+    key
+        What `Chapter.key` gives.
+    display
+        Where progress is shown.
+    stop
+        Set by whoever wants it to end.
+    patience
+        How many times its expected seconds it may take.
 
     Raises
     ------
     ChapterError
-        If a cell fails, leaves something on standard error, or the kernel does not start.
+        If a cell fails, leaves something on standard error, takes too long, or the kernel does not
+        start.
     Stopped
         If `stop` was set meanwhile.
     """
-    project.runs.mkdir(parents=True, exist_ok=True)
-    notebook, record = _paths(project, chapter)
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="dmf-") as folder:
-        output = Path(folder) / f"{chapter}.ipynb"
-        run_papermill(project, chapter, values, output, progress, stop)
-        seconds = time.monotonic() - start
-        record.unlink(missing_ok=True)  # so that notebook and record never disagree
-        notebook.write_bytes(output.read_bytes())
-    date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    run = Run(run_key, values, round(seconds, 1), date, versions(project.root), hardware())
-    run.write(record)
-    return run
+        output = Path(folder) / f"{chapter.name}.ipynb"
+        run_papermill(chapter, chapter.values, output, display, stop, patience)
+        seconds = round(time.monotonic() - start, 1)
+        date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+        stated = versions(chapter.project.root)
+        chapter.keep(output, Execution(key, chapter.values, seconds, date, stated, hardware()))
 
 
 def run_papermill(
-    project: Project,
-    chapter: str,
+    chapter: Chapter,
     values: dict[str, Any],
     output: Path,
-    progress: Progress,
+    display: Display,
     stop: threading.Event | None = None,
+    patience: float = PATIENCE,
 ) -> None:
-    """Run papermill on a chapter, showing progress; once again if the kernel found its port taken.
+    """Run papermill on a chapter, in a folder that holds nothing else than `output`.
+
+    It is tried once more if the kernel found its port taken, or if what it found stored was damaged
+    and is mended now.
 
     Raises
     ------
     ChapterError, Stopped
         As :func:`execute` says.
     """
-    command = [sys.executable, "-m", "papermill", str(project.chapter_path(chapter)), str(output)]
-    command += ["--no-progress-bar", "--cwd", str(project.book), "--kernel", "python3"]
+    command = [sys.executable, "-m", "papermill", str(chapter.project.chapter_path(chapter.name))]
+    command += [str(output), "--no-progress-bar", "--kernel", "python3"]
+    command += ["--cwd", str(chapter.project.book)]
     if values:
         command += ["--parameters_yaml", yaml.safe_dump(values, default_flow_style=True, width=1e9)]
-    for attempt in (1, 2):
+    allowed = chapter.seconds_allowed(patience)
+    for attempt in range(1, _ATTEMPTS + 1):
         output.unlink(missing_ok=True)
-        code, errors = _watch(project, command, output, progress, stop or threading.Event())
-        if code == 0:
-            break
-        if attempt == 2 or not _PORT_TAKEN.search(errors):
-            raise ChapterError(_failure(chapter, output, errors))
-        progress.say(f"{chapter}: the kernel found its port taken, trying once more")
-    if complaint := _complaint(chapter, output):
-        raise ChapterError(complaint)
+        status, errors = _watch(
+            chapter, command, output, display, stop or threading.Event(), allowed
+        )
+        complaint = _failure(chapter.name, output, errors) if status else _left(chapter, output)
+        if not complaint:
+            return
+        if attempt < _ATTEMPTS and status and _PORT_TAKEN.search(errors):
+            display.say(f"{chapter.name}: the kernel found its port taken, trying once more")
+        elif attempt < _ATTEMPTS and _DAMAGED.search(complaint):
+            display.say(f"{chapter.name}: a stored result was damaged and is mended, once more")
+        else:
+            raise ChapterError(complaint)
 
 
 def _watch(
-    project: Project, command: list[str], output: Path, progress: Progress, stop: threading.Event
+    chapter: Chapter,
+    command: list[str],
+    output: Path,
+    display: Display,
+    stop: threading.Event,
+    allowed: float,
 ) -> tuple[int, str]:
-    """Run papermill in a session of its own; whatever ends this function ends its kernel too."""
+    """Run papermill; whatever ends this function, or this process, ends its kernel too."""
     loop, log = output.with_suffix(".progress"), output.with_suffix(".log")
     loop.unlink(missing_ok=True)
-    environment = os.environ | {
-        "DMF_PROGRESS": str(loop),
-        "DMF_LEDGER": str(project.ledger),
-        "DMF_CLAIMS": str(project.claims),
-        "JUPYTER_PREFER_ENV_PATH": "1",
-        "PYTHONPATH": os.pathsep.join(
-            filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")])
-        ),
-    }
+    start, seen, where = time.monotonic(), 0, "starting"
     with log.open("w", encoding="utf-8") as errors:
-        process = subprocess.Popen(
-            command, stdout=errors, stderr=errors, env=environment, start_new_session=True
-        )
-        try:
-            seen = 0
-            where = "starting"
-            while process.poll() is None:
+        environment = _environment(chapter.project, loop)
+        with Leashed(command, stdout=errors, stderr=errors, env=environment) as papermill:
+            while (status := papermill.wait(_SECONDS_BETWEEN_LOOKS)) is None:
                 if stop.is_set():
                     raise Stopped
-                with contextlib.suppress(OSError, ValueError):
+                with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                     if (stamp := output.stat().st_mtime_ns) != seen:
                         where, seen = _position(output), stamp
-                progress.show(where, read_loop(loop))
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(_SECONDS_BETWEEN_LOOKS)
-        finally:
-            _stop(process)
-    return process.returncode, log.read_text(encoding="utf-8", errors="replace")
+                display.show(where, read_loop(loop))
+                if time.monotonic() - start > allowed:
+                    raise ChapterError(
+                        f"{chapter.name}: was given up at {where} after {clock(allowed)}, many "
+                        "times what is expected; if this machine needs so long, give --patience"
+                    )
+    return status, log.read_text(encoding="utf-8", errors="replace")
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End papermill, its kernel and the kernel's workers."""
-    if process.poll() is not None:
-        return
-    with contextlib.suppress(psutil.NoSuchProcess):
-        family = psutil.Process(process.pid).children(recursive=True)
-        process.terminate()
-        for member in family:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.terminate()
-        for member in psutil.wait_procs(family, timeout=3)[1]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.kill()
-    process.kill()
-    process.wait()
+def _environment(project: Project, loop: Path) -> dict[str, str]:
+    paths = filter(None, [str(_PACKAGE.parent), os.environ.get("PYTHONPATH")])
+    return (
+        os.environ
+        | one_thread_environment()
+        | {
+            "DMF_PROGRESS": str(loop),
+            "DMF_LEDGER": str(project.ledger),
+            "DMF_CLAIMS": str(project.claims),
+            "JUPYTER_PREFER_ENV_PATH": "1",
+            "PYTHONPATH": os.pathsep.join(paths),
+        }
+    )
 
 
 def _position(output: Path) -> str:
@@ -240,13 +190,11 @@ def _position(output: Path) -> str:
 def _failure(chapter: str, output: Path, errors: str) -> str:
     """The error of the cell that failed, from the notebook that papermill left."""
     try:
-        cells = nbformat.read(output, as_version=4).cells
-    except (OSError, ValueError):
+        cells = read_notebook(output).cells
+    except InputError:
         cells = []
     # papermill puts marks of its own before the failing cell: they are not cells of the chapter
-    cells = [
-        cell for cell in cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])
-    ]
+    cells = [cell for cell in cells if not has_tag(cell, "papermill-error-cell-tag")]
     for number, cell in enumerate(cells, start=1):
         for error in cell.get("outputs", []):
             if error.output_type == "error":
@@ -255,12 +203,17 @@ def _failure(chapter: str, output: Path, errors: str) -> str:
     return f"{errors.strip()}\n\n{chapter}: papermill failed before a cell did; its words are above"
 
 
-def _complaint(chapter: str, output: Path) -> str | None:
-    """What a run that papermill calls good must not have left in its outputs."""
-    for number, cell in enumerate(nbformat.read(output, as_version=4).cells, start=1):
+def _left(chapter: Chapter, output: Path) -> str:
+    """What an execution that papermill calls good must not have left in its outputs."""
+    try:
+        notebook: NotebookNode = read_notebook(output)
+    except InputError as error:
+        return f"{chapter.name}: papermill left no notebook: {error}"
+    for number, cell in enumerate(notebook.cells, start=1):
         for item in cell.get("outputs", []):
             if item.output_type == "error":
-                return f"{chapter}, cell {number}: {item.ename}: {item.evalue}"
+                return f"{chapter.name}, cell {number}: {item.ename}: {item.evalue}"
             if item.output_type == "stream" and item.name == "stderr":
-                return f"{chapter}, cell {number}: wrote on standard error:\n{item.text.strip()}"
-    return None
+                text = item.text.strip()
+                return f"{chapter.name}, cell {number}: wrote on standard error:\n{text}"
+    return ""

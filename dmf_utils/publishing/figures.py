@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import re
 from pathlib import Path
 
-import nbformat
 from nbformat import NotebookNode
+
+from dmf_utils._support import files
+from dmf_utils._support.notebooks import read_notebook
 
 __all__ = ["write"]
 
@@ -19,20 +22,21 @@ def write(pages: Path, folder: Path) -> list[Path]:
     pages
         Folder of the executed notebooks.
     folder
-        Where the pictures go; made if missing.
+        Where the pictures go, and nothing else.
 
     Returns
     -------
     list of Path
         The files written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    files.clear(folder)
+    files.folder(folder)
     written = []
     for path in sorted(pages.glob("*.ipynb")):
-        for cell in nbformat.read(path, as_version=4).cells:
+        for cell in read_notebook(path).cells:
             name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
             picture = _picture(cell)
-            if name and picture:
+            if name and picture and re.fullmatch(r"[\w-]+", name):
                 target = folder / f"{name}.png"
                 target.write_bytes(base64.b64decode(picture))
                 written.append(target)

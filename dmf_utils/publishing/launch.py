@@ -1,36 +1,37 @@
-"""The notebooks that Binder and Colab open, once the repository has a public address."""
+"""The notebooks that Binder and Colab open: each chapter with a cell that prepares Colab.
+
+This file is also a script for the job that renews the branch of these notebooks. That job may push,
+so it installs nothing: here only Python's own library is used.
+"""
 
 from __future__ import annotations
 
-import copy
+import argparse
+import json
 import re
-import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import nbformat
-import yaml
-
-from dmf_utils._support.errors import InputError
-from dmf_utils.publishing.project import Project
-
-__all__ = ["Repository", "repository", "write_notebooks"]
+__all__ = ["COLAB_INSTALLS", "Repository", "add_cells", "repository"]
 
 COLAB_INSTALLS = (
-    *("cvxpy", "matplotlib", "myst-nb", "numpy", "pandas", "psutil", "pyarrow", "PyYAML"),
-    *("scipy", "seaborn", "threadpoolctl", "torch", "tqdm"),
+    *("cvxpy", "lazy_loader", "matplotlib", "myst-nb", "nbformat", "numpy", "pandas", "psutil"),
+    *("pyarrow", "PyYAML", "scipy", "seaborn", "threadpoolctl", "torch", "tqdm"),
 )
-"""What the chapters import. Colab has most of it, in versions of its own, and these are kept."""
+"""What the chapters import; Colab gets the versions that the book was made with."""
 
+_ADDRESS = re.compile(r"https://github\.com/[\w-]+/[\w.-]+(?<!\.git)")
+_TAG = re.compile(r"v\d+(\.\d+)*[\w.-]*")
 _CELL = """\
-# Only in Colab: fetch the book's code, and install what Colab lacks.
+# Only in Colab: fetch the book's code as of {tag}, and install the versions that it was made with.
 import os
 import sys
 
 if "google.colab" in sys.modules:
     folder = os.path.expanduser("~/{name}")
     if not os.path.isdir(folder):
-        !git clone --quiet --depth 1 --branch {branch} {url} {{folder}}
+        !git clone --quiet --depth 1 --branch {tag} {url} {{folder}}
     %pip install --quiet {packages}
     sys.path.insert(0, folder)
     %cd -q {{folder}}/{path}"""
@@ -44,14 +45,11 @@ class Repository:
     ----------
     url
         ``https://github.com/OWNER/NAME``.
-    branch
-        The branch that holds the notebooks to open.
     path
         The folder of the notebooks in it.
     """
 
     url: str
-    branch: str
     path: str
 
     @property
@@ -60,63 +58,85 @@ class Repository:
         return self.url.rsplit("/", 1)[1]
 
 
-def repository(project: Project) -> Repository | None:
-    """What ``_config.yml`` states under ``repository``; None while its ``url`` is empty.
+def repository(root: Path) -> Repository | None:
+    """What the line ``repository: {url: "…", …}`` of ``_config.yml`` states; None without a url.
 
     Raises
     ------
-    InputError
+    ValueError
         If the address is not that of a repository on GitHub: Colab opens no others.
     """
-    config = yaml.safe_load((project.root / "_config.yml").read_text(encoding="utf-8"))
-    stated = config.get("repository") or {}
-    url = stated.get("url") or ""
+    text = (root / "_config.yml").read_text(encoding="utf-8")
+    line = re.search(r"^repository: \{(.*)\}$", text, flags=re.MULTILINE)
+    stated = dict(re.findall(r'(\w+): "?([^",]*)"?', line[1])) if line else {}
+    url = stated.get("url", "")
     if not url:
         return None
-    if not re.fullmatch(r"https://github\.com/[\w-]+/[\w.-]+(?<!\.git)", str(url)):
-        raise InputError(
+    if not _ADDRESS.fullmatch(url):
+        raise ValueError(
             f"_config.yml, repository url {url!r}: give https://github.com/OWNER/NAME, "
             "or nothing for no links to Binder and Colab"
         )
-    return Repository(url, stated.get("branch", "main"), stated.get("path_to_book", ""))
+    return Repository(url, stated.get("path_to_book", ""))
 
 
-def write_notebooks(project: Project) -> list[Path]:
-    """Write each chapter to ``launch/``, with a cell that prepares Colab and elsewhere is idle.
+def add_cells(root: Path, tag: str) -> list[Path]:
+    """Put a cell into each notebook of a checkout that prepares Colab and elsewhere is idle.
 
     Parameters
     ----------
-    project
-        Whose chapters; without a public address there is nothing to write, and ``launch/`` goes.
+    root
+        The checkout; without a public address nothing is changed.
+    tag
+        The version that the cell fetches.
 
     Returns
     -------
     list of Path
-        The notebooks, for the branch that the pages' links name.
+        The notebooks that were changed.
 
     Raises
     ------
-    InputError
-        As :func:`repository` does.
+    ValueError
+        As :func:`repository` does, or if `tag` is none, or a package that Colab needs has no pin.
     """
-    folder = project.build / "launch"
-    shutil.rmtree(folder, ignore_errors=True)
-    public = repository(project)
+    if not _TAG.fullmatch(tag):
+        raise ValueError(f"--tag {tag!r}: give a version such as v0.1.0")
+    public = repository(root)
     if public is None:
         return []
     source = _CELL.format(
-        name=public.name,
-        branch=public.branch,
-        url=public.url,
-        path=public.path,
-        packages=" ".join(COLAB_INSTALLS),
+        tag=tag, name=public.name, url=public.url, path=public.path, packages=_pins(root)
     )
-    written = []
-    for name in project.chapters():
-        notebook = copy.deepcopy(nbformat.read(project.chapter_path(name), as_version=4))
-        notebook.cells.insert(1, nbformat.v4.new_code_cell(source, id="colab"))
-        path = folder / f"{name}.ipynb"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(notebook, path)
-        written.append(path)
-    return written
+    cell = {"cell_type": "code", "execution_count": None, "id": "colab", "metadata": {}}
+    cell |= {"outputs": [], "source": source.splitlines(keepends=True)}
+    changed = sorted((root / public.path).glob("*.ipynb"))
+    for path in changed:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        notebook["cells"].insert(1, cell)
+        text = json.dumps(notebook, indent=1, ensure_ascii=False)
+        path.write_text(text + "\n", encoding="utf-8")
+    return changed
+
+
+def _pins(root: Path) -> str:
+    """What Colab installs, each ``NAME==VERSION`` as ``requirements.in`` has it."""
+    text = (root / "requirements.in").read_text(encoding="utf-8")
+    pins = dict(re.findall(r"^([\w.-]+)(==\S+)", text, flags=re.MULTILINE))
+    if missing := [name for name in COLAB_INSTALLS if name not in pins]:
+        raise ValueError(f"requirements.in: {missing[0]} has no pin, and Colab needs it")
+    return " ".join(name + pins[name] for name in COLAB_INSTALLS)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Prepare the chapters of this checkout for Colab.")
+    parser.add_argument("--tag", required=True, help="the version to fetch there, such as v0.1.0")
+    try:
+        for path in add_cells(Path(__file__).resolve().parents[2], parser.parse_args().tag):
+            print(path)
+    except ValueError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

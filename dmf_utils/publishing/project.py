@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import yaml
-
 from dmf_utils._support.errors import InputError
+from dmf_utils._support.yaml_files import read_yaml
 
 __all__ = ["Project"]
 
@@ -92,9 +91,14 @@ class Project:
         InputError
             If ``_toc.yml`` names a file that is not there.
         """
-        table = yaml.safe_load((self.book / "_toc.yml").read_text(encoding="utf-8"))
-        names = list(_names(table))
+        names = _names(read_yaml(self.book / "_toc.yml", "book/_toc.yml"))
+        if not names:
+            raise InputError("book/_toc.yml: names no document; give `root:` and `chapters:`")
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise InputError(f"book/_toc.yml: {twice[0]} stands twice; keep one")
         for name in names:
+            if ".." in Path(name).parts or Path(name).is_absolute():
+                raise InputError(f"book/_toc.yml: {name!r} is not in book/")
             if not any((self.book / f"{name}{ending}").is_file() for ending in (".md", ".ipynb")):
                 raise InputError(f"book/_toc.yml: {name} has no book/{name}.md or .ipynb; add it")
         return names

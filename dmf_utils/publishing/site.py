@@ -4,37 +4,54 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
-import subprocess
 import sysconfig
+import tempfile
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
+from dmf_utils._support import files
+from dmf_utils._support.processes import Leashed
 from dmf_utils.publishing.project import Project
 
 __all__ = ["SiteError", "build", "is_current"]
 
 _KEY_FILE = ".dmf-key"
+_SECONDS_ALLOWED = 1800
 
 
 class SiteError(RuntimeError):
     """Jupyter Book failed or warned; the message holds its words."""
 
 
-def _key(project: Project) -> str:
-    digest = hashlib.sha256(version("jupyter-book").encode() + version("Sphinx").encode())
-    folders = (project.executed, project.book / "_ext")
-    paths = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    for path in [project.root / "_config.yml", *sorted(paths)]:
-        if "__pycache__" not in path.parts:
-            digest.update(str(path.relative_to(project.root)).encode() + b"\0" + path.read_bytes())
+def _digest(*folders: Path, others: Iterable[Path] = (), stated: str = "") -> str:
+    """A digest of all files of some folders, by their places in them."""
+    digest = hashlib.sha256(stated.encode())
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts and path.name != _KEY_FILE:
+                name = path.relative_to(folder)
+                digest.update(f"{name}\0".encode() + path.read_bytes() + b"\0")
+        digest.update(b"\0")
+    for path in others:
+        digest.update(path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
+def _key(project: Project, pages: Path) -> bytes:
+    """What the pages are built from, and what they are: a page that was damaged is not current."""
+    made_by = version("jupyter-book") + version("Sphinx")
+    config = [project.root / "_config.yml"]
+    sources = _digest(project.executed, project.book / "_ext", others=config, stated=made_by)
+    return f"{sources} {_digest(pages)}".encode()
+
+
 def is_current(project: Project) -> bool:
-    """Whether the pages that are there were built from exactly this tree."""
-    stamp = project.html / _KEY_FILE
-    return stamp.is_file() and stamp.read_text(encoding="utf-8") == _key(project)
+    """Whether the pages that are there were built from exactly this tree, and are whole."""
+    try:
+        return (project.html / _KEY_FILE).read_bytes() == _key(project, project.html)
+    except OSError:
+        return False
 
 
 def build(project: Project) -> None:
@@ -46,21 +63,25 @@ def build(project: Project) -> None:
         If there was a warning or an error; the previous pages are still in place then.
     """
     draft = project.build / "html.draft"
-    shutil.rmtree(draft, ignore_errors=True)
+    files.clear(draft)
     command = [f"{sysconfig.get_path('scripts')}/jupyter-book", "build", str(project.executed)]
     command += ["--config", str(project.root / "_config.yml"), "--path-output", str(draft)]
     command += ["-W", "--keep-going", "-n", "--all"]
     try:
-        result = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-        )
+        with tempfile.TemporaryFile() as said:
+            with Leashed(command, stdout=said, stderr=said) as process:
+                status = process.wait(_SECONDS_ALLOWED)
+            said.seek(0)
+            words = said.read().decode("utf-8", errors="replace")
+        if status is None:
+            raise SiteError(f"Jupyter Book was given up after {_SECONDS_ALLOWED} s:\n{words}")
         pages = draft / "_build" / "html"
-        if result.returncode != 0 or not (pages / "index.html").is_file():
-            raise SiteError(_complaints(result.stdout, project))
-        (pages / _KEY_FILE).write_text(_key(project), encoding="utf-8")
+        if status != 0 or not (pages / "index.html").is_file():
+            raise SiteError(_complaints(words, project))
+        (pages / _KEY_FILE).write_bytes(_key(project, pages))
         _swap(pages, project.html)
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        files.clear(draft)
 
 
 def _complaints(output: str, project: Project) -> str:
@@ -72,8 +93,8 @@ def _complaints(output: str, project: Project) -> str:
 
 def _swap(new: Path, place: Path) -> None:
     old = place.with_name("html.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if place.exists():
+    files.clear(old)
+    if place.exists() or place.is_symlink():
         place.rename(old)
     new.rename(place)
-    shutil.rmtree(old, ignore_errors=True)
+    files.clear(old)

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import nbformat
 from nbformat import NotebookNode
 
-from dmf_utils._support.notebooks import headings, title
-from dmf_utils.publishing.execution import Run
-from dmf_utils.publishing.parameters import Parameter
+from dmf_utils._support.notebooks import headings
+from dmf_utils.publishing.chapter import Chapter, Execution
+from dmf_utils.publishing.parameters import as_code
 from dmf_utils.publishing.project import Project
+from dmf_utils.publishing.reading import HOW_COUNTED, reading_minutes
 from dmf_utils.publishing.terminal import clock
 
 __all__ = ["SectionTime", "section_times", "seeds", "status"]
@@ -27,66 +27,67 @@ class SectionTime:
     seconds: float
 
 
-def status(
-    project: Project, runs: dict[str, Run], parameters: dict[str, dict[str, Parameter]]
-) -> str:
+def status(project: Project, chapters: list[Chapter]) -> str:
     """The generated part of the page, as Markdown.
 
     Parameters
     ----------
     project
-        Where the runs are, and at which size.
-    runs, parameters
-        The record and the parameters of each chapter, in reading order.
+        At which size.
+    chapters
+        Those that were executed, in reading order.
     """
-    total = clock(sum(run.seconds for run in runs.values()))
+    done = [(chapter, chapter.last) for chapter in chapters if chapter.last]
+    total = clock(sum(execution.seconds for _, execution in done))
     lines = [
         f"Size of this build: {'quick, not the paper’s' if project.quick else 'the paper’s'}. "
-        f"All chapters together ran for {total} (minutes:seconds).",
+        f"All chapters together ran for {total} (minutes:seconds). "
+        f"Reading times are counted: {HOW_COUNTED}.",
         "",
         "## Chapters",
         "",
-        "| Chapter | Run time | Executed | Commit | Seeds |",
-        "|---|---|---|---|---|",
+        "| Chapter | Reading time | Run time | Executed | Commit | Seeds |",
+        "|---|---|---|---|---|---|",
     ]
-    for chapter, run in runs.items():
-        chosen = [f"`{name}` = {value}" for name, value in seeds(run, parameters[chapter])]
+    for chapter, execution in done:
+        chosen = [f"`{name}` = {as_code(value)}" for name, value in seeds(chapter)]
+        commit = execution.versions.get("commit")
         cells = [
-            f"{{doc}}`{chapter}`",
-            clock(run.seconds),
-            run.date,
-            f"`{run.versions['commit']}`" if "commit" in run.versions else "–",
+            f"{{doc}}`{chapter.name}`",
+            f"{reading_minutes(chapter.source)} min" if chapter.parameters else "–",
+            clock(execution.seconds),
+            execution.date,
+            as_code(commit) if commit else "–",
             ", ".join(chosen) or "–",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "## Machines and versions", "", *_machines(runs)]
+    lines += ["", "## Machines and versions", "", *_machines(done)]
     lines += ["", "## Run time by section", ""]
-    for chapter, run in runs.items():
-        if not parameters[chapter]:
-            continue  # the ledger's page measures nothing
-        notebook = nbformat.read(project.runs / f"{chapter}.ipynb", as_version=4)
-        lines += [*_section_table(chapter, notebook, run.seconds), ""]
+    for chapter, execution in done:
+        if chapter.parameters:  # the ledger's page measures nothing
+            lines += [*_section_table(chapter, execution.seconds), ""]
     return "\n".join(lines)
 
 
-def seeds(run: Run, parameters: dict[str, Parameter]) -> Iterator[tuple[str, Any]]:
-    """The parameters of a run that are seeds, by their names, with their values."""
-    for name, entry in parameters.items():
+def seeds(chapter: Chapter) -> Iterator[tuple[str, Any]]:
+    """The parameters of the last execution that are seeds, by their names, with their values."""
+    given = chapter.last.parameters if chapter.last else {}
+    for name, entry in chapter.parameters.items():
         if "seed" in name:
-            yield name, run.parameters.get(name, entry.default)
+            yield name, given.get(name, entry.default)
 
 
-def _machines(runs: dict[str, Run]) -> list[str]:
-    """One item for each machine with its versions, and the chapters that ran there."""
+def _machines(done: list[tuple[Chapter, Execution]]) -> list[str]:
+    """One item for each machine with its versions, and the chapters that were executed there."""
     places: dict[tuple[str, str], list[str]] = {}
-    for chapter, run in runs.items():
+    for chapter, execution in done:
         versions = ", ".join(
-            f"{name} {number}" for name, number in run.versions.items() if name != "commit"
+            f"{name} {number}" for name, number in execution.versions.items() if name != "commit"
         )
-        places.setdefault((run.hardware or "not recorded", versions), []).append(chapter)
+        places.setdefault((execution.hardware or "not recorded", versions), []).append(chapter.name)
     lines = []
-    for (machine, versions), chapters in places.items():
-        named = ", ".join(f"{{doc}}`{chapter}`" for chapter in chapters)
+    for (machine, versions), names in places.items():
+        named = ", ".join(f"{{doc}}`{name}`" for name in names)
         lines += [f"- **Machine**: {machine}.", f"  **Versions**: {versions}."]
         lines += [f"  **Chapters**: {named if len(places) > 1 else 'all'}."]
     return lines
@@ -108,11 +109,11 @@ def section_times(notebook: NotebookNode) -> list[SectionTime]:
     return [SectionTime(name, *numbers) for name, numbers in totals.items()]
 
 
-def _section_table(chapter: str, notebook: NotebookNode, total: float) -> list[str]:
+def _section_table(chapter: Chapter, total: float) -> list[str]:
     """A chapter's sections as a Markdown table under the chapter's title."""
-    sections = section_times(notebook)
+    sections = section_times(chapter.executed)
     lines = [
-        f"### {title(notebook) or chapter}",
+        f"### {chapter.title}",
         "",
         "| Section | Code cells | Time in seconds |",
         "|---|---:|---:|",

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TextIO
 
-__all__ = ["Progress", "clock"]
+__all__ = ["Display", "clock", "read_loop"]
 
 _SECONDS_BETWEEN_LOG_LINES = 15.0
 
@@ -21,7 +21,7 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-class Progress:
+class Display:
     """One line that is rewritten on a terminal, and now and then a new line in a log.
 
     Parameters

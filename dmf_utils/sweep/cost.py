@@ -14,7 +14,7 @@ from dmf_utils._support.threads import one_thread
 from dmf_utils.factorization.initialization import gaussian
 from dmf_utils.flow.batch import prepare
 from dmf_utils.sweep.compute import compute_chunk, problem_of
-from dmf_utils.sweep.run_parameters import Chunk, needed_bytes
+from dmf_utils.sweep.run_parameters import Chunk, needed_bytes, state_bytes
 
 __all__ = ["Estimate", "estimate", "least_seconds"]
 
@@ -23,7 +23,6 @@ __all__ = ["Estimate", "estimate", "least_seconds"]
 _GRADIENTS_OF_FLOW = 1000
 _LENGTH_OF_DESCENT = 30.0
 _MEASUREMENTS = 200  # that a gradient of sensing is timed with; it is proportional to them
-_NUMBERS = 24  # that a batch holds for each number of its states, at most
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def estimate(chunks: Sequence[Chunk]) -> Estimate:
 def _count(run: Mapping[str, Any]) -> float:
     """Gradients expected of a run, in units of those that `_gradient_seconds` timed."""
     if run["method"] == "flow":
-        count = min(_GRADIENTS_OF_FLOW, 6 * run["max_steps"])
+        count = min(_GRADIENTS_OF_FLOW, 6 * run["max_steps"], run["max_gradients"])
     else:
         count = min(_LENGTH_OF_DESCENT / run["learning_rate"], run["max_steps"])
     if run["problem"] == "sensing":
@@ -104,12 +103,8 @@ def _run_seconds(run: dict[str, Any]) -> float:
 
 def _batch_bytes(chunk: Chunk) -> int:
     run = chunk.runs[0]
-    measurements = needed_bytes(run)
-    if run["depth"] is None:
-        return measurements + 10 * 8 * run["rows"] * run["columns"]
-    small, large = sorted((run["rows"], run["columns"]))
-    size = small * large if run["depth"] == 1 else small**2 * (run["depth"] - 1) + small * large
-    return measurements + 8 * _NUMBERS * len(chunk.runs) * size
+    together = 1 if run["depth"] is None else len(chunk.runs)
+    return needed_bytes(run) + together * state_bytes(run)
 
 
 def least_seconds(work: Callable[[], object], together: float = 0.02) -> float:

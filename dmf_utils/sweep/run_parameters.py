@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import reprlib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,22 +34,27 @@ DEFAULTS: dict[str, Any] = {
     "gradient_precision": "float64",  # of the flow; "float32" halves the time of a gradient
     "learning_rate": 1e-3,  # of descent
     "max_steps": 1_000_000,
+    "max_gradients": 1_000_000_000,  # of the flow; where it needs more its status is "step limit"
+    "residual": 0.0,  # by which "min_nuclear_norm" may miss each observation; the authors' is 1e-3
     "precision": "float64",  # or "float32", that of the authors' code
 }
 #: Runs of a full chunk. A batch of eight is as fast a run as any larger one, and is what a worker
 #: that is lost takes with it. Fixed, so that neither keys nor results depend on the workers.
 CHUNK = 8
 SHARE_OF_MEMORY = 0.8  # of the machine's, that the measurements of all workers may take
+_STATES = 24  # numbers that a batch holds for each number of its states, at most
+_MATRICES = 10  # that what has no states holds, at most
+_LARGEST_WHOLE = 2**63 - 1
 # What plays no part in a method is left empty in the table, and out of the key.
 _ONLY_FOR_RUNS = (
     *("depth", "start", "norm", "until_loss", "tolerance", "learning_rate", "max_steps"),
-    *("gradient_precision", "precision"),
+    *("max_gradients", "gradient_precision", "precision"),
 )
 _UNUSED = {
-    "flow": ("learning_rate",),
-    "descent": ("tolerance", "gradient_precision"),
+    "flow": ("learning_rate", "residual"),
+    "descent": ("tolerance", "gradient_precision", "max_gradients", "residual"),
     "min_nuclear_norm": _ONLY_FOR_RUNS,
-    "truth": _ONLY_FOR_RUNS,
+    "truth": (*_ONLY_FOR_RUNS, "residual"),
 }
 _CHOICES = {
     "problem": ("completion", "sensing"),
@@ -58,7 +65,7 @@ _CHOICES = {
 }
 _POSITIVE = (
     *("rows", "columns", "n_observed", "depth", "norm", "until_loss", "tolerance"),
-    *("learning_rate", "max_steps"),
+    *("learning_rate", "max_steps", "max_gradients"),
 )
 _ACCEPTED: dict[type, tuple[type, ...]] = {
     int: (int, np.integer),
@@ -117,13 +124,10 @@ def complete_run(run: Mapping[str, Any], at: int) -> dict[str, Any]:
         For an unknown parameter, a value that does not fit, or more memory needed than there is.
     """
     if not isinstance(run, Mapping):
-        raise TypeError(f"run {at} must be a mapping of parameters, got {run!r}; see `grid`")
+        shown = reprlib.repr(run)
+        raise TypeError(f"run {at} must be a mapping of parameters, got {shown}; see `grid`")
     for name, value in run.items():
-        if name not in DEFAULTS:
-            raise ValueError(f"run {at}: unknown parameter {name!r}; known are {list(DEFAULTS)}")
-        kind = type(DEFAULTS[name])
-        if isinstance(value, bool) or not isinstance(value, _ACCEPTED[kind]):
-            raise TypeError(f"run {at}: {name} must be of type {kind.__name__}, got {value!r}")
+        check_value(name, value, f"run {at}")
     whole = {name: type(default)(run.get(name, default)) for name, default in DEFAULTS.items()}
     for name, allowed in _CHOICES.items():
         if whole[name] not in allowed:
@@ -133,6 +137,8 @@ def complete_run(run: Mapping[str, Any], at: int) -> dict[str, Any]:
             raise ValueError(f"run {at}: {name} must be positive and finite, got {whole[name]!r}")
     if whole["seed"] < 0:
         raise ValueError(f"run {at}: seed must be at least 0, got {whole['seed']!r}")
+    if not 0 <= whole["residual"] < math.inf:
+        raise ValueError(f"run {at}: residual must be at least 0, got {whole['residual']!r}")
     smaller = min(whole["rows"], whole["columns"])
     if not 0 <= whole["rank"] <= smaller:
         raise ValueError(f"run {at}: rank must be in 0…{smaller}, got {whole['rank']!r}")
@@ -142,14 +148,42 @@ def complete_run(run: Mapping[str, Any], at: int) -> dict[str, Any]:
             f"run {at}: n_observed must be at most rows·columns = {entries}, "
             f"got {whole['n_observed']!r}"
         )
-    needed, present = needed_bytes(whole), memory_in_bytes()
+    complete = whole | dict.fromkeys(_UNUSED[whole["method"]])
+    states, present = state_bytes(complete), memory_in_bytes()
+    if states > SHARE_OF_MEMORY * present:
+        raise ValueError(
+            f"run {at}: depth = {whole['depth']} and a product of shape ({whole['rows']}, "
+            f"{whole['columns']}) need {states / 2**30:.1f} GiB, this machine has "
+            f"{present / 2**30:.1f} GiB; take less"
+        )
+    needed = needed_bytes(whole)
     if needed > SHARE_OF_MEMORY * present:
         raise ValueError(
             f"run {at}: n_observed = {whole['n_observed']} measurements of shape "
             f"({whole['rows']}, {whole['columns']}) need {needed / 2**30:.1f} GiB with "
             f"{whole['method']!r}, this machine has {present / 2**30:.1f} GiB; take fewer"
         )
-    return whole | dict.fromkeys(_UNUSED[whole["method"]])
+    return complete
+
+
+def check_value(name: str, value: Any, where: str) -> None:
+    """Whether there is such a parameter, and a value is of its type.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If not; `where` begins the message.
+    """
+    if name not in DEFAULTS:
+        shown = reprlib.repr(name)
+        raise ValueError(f"{where}: unknown parameter {shown}; known are {list(DEFAULTS)}")
+    kind = type(DEFAULTS[name])
+    if isinstance(value, bool) or not isinstance(value, _ACCEPTED[kind]):
+        shown = reprlib.repr(value)
+        raise TypeError(f"{where}: {name} must be of type {kind.__name__}, got {shown}")
+    largest = _LARGEST_WHOLE if kind is int else sys.float_info.max
+    if isinstance(value, int) and abs(value) > largest:
+        raise ValueError(f"{where}: {name} must be at most {largest:.3g} in size")
 
 
 def needed_bytes(run: Mapping[str, Any]) -> int:
@@ -157,6 +191,14 @@ def needed_bytes(run: Mapping[str, Any]) -> int:
     if run["problem"] != "sensing":
         return 0
     return sensing_bytes(run["rows"], run["columns"], run["n_observed"], run["method"])
+
+
+def state_bytes(run: Mapping[str, Any]) -> int:
+    """Memory that stepping a run takes beside its measurements, at most."""
+    small, large = sorted((run["rows"], run["columns"]))
+    if run["depth"] is None:
+        return _MATRICES * 8 * small * large
+    return 8 * _STATES * (small**2 * (run["depth"] - 1) + small * large)
 
 
 def chunks(complete: Sequence[dict[str, Any]]) -> list[Chunk]:

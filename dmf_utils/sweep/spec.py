@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Hashable
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dmf_utils._support.errors import InputError
+from dmf_utils._support.yaml_files import read_yaml
 
-__all__ = ["SweepSpec", "read_spec"]
+__all__ = ["MOST_RUNS", "SweepSpec", "read_spec"]
+
+MOST_RUNS = 100_000
+"""Runs that a file may ask for, if nobody says otherwise."""
 
 _GROUPS = ("grids", "runs")
+_MOST_TIMES = 100_000  # at which a run writes something down
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,8 @@ class SweepSpec:
     trajectories: Any
 
 
-def read_spec(path: Path) -> SweepSpec:
-    """Read and check a file; nothing is computed.
+def read_spec(path: Path, most_runs: int = MOST_RUNS) -> SweepSpec:
+    """Read and check a file; nothing is computed, and no grid is made before it is counted.
 
     The keys are parameters of `dmf_utils.sweep.DEFAULTS`, each with a value or a list of values, of
     which all combinations are run. ``grids`` is a list of such mappings, and ``runs`` one of single
@@ -47,7 +50,8 @@ def read_spec(path: Path) -> SweepSpec:
     Raises
     ------
     InputError
-        If the file cannot be read, a name is unknown or stands twice, or a value does not fit.
+        If the file cannot be read, a name is unknown or stands twice, a value does not fit, or
+        there are more than `most_runs` runs in it.
     """
     from dmf_utils.sweep.run_parameters import complete_run, grid  # torch takes seconds to load
 
@@ -62,10 +66,18 @@ def read_spec(path: Path) -> SweepSpec:
             raise InputError(f"{path}: {group} is empty; leave it out, or name some runs")
         members[group] = [common | one for one in found]
     grids = members["grids"] if any(members.values()) else [common]
-    runs = [run for axes in grids for run in grid(**axes)] + members["runs"]
-    if not runs:
-        raise InputError(f"{path}: there is no run in it: a list of values is empty")
     try:
+        for axes in grids:
+            _check_axes(axes)
+        count = sum(_size(axes) for axes in grids) + len(members["runs"])
+        if count > most_runs:
+            raise ValueError(
+                f"asks for {count} runs, more than {most_runs}; take fewer values, or say "
+                f"--most-runs {count}"
+            )
+        runs = [run for axes in grids for run in grid(**axes)] + members["runs"]
+        if not runs:
+            raise ValueError("there is no run in it: a list of values is empty")
         for at, run in enumerate(runs):
             complete_run(run, at)
         trajectories = _record(contents.get("trajectories"))
@@ -74,18 +86,21 @@ def read_spec(path: Path) -> SweepSpec:
     return SweepSpec(contents, runs, trajectories)
 
 
+def _check_axes(axes: Mapping[str, Any]) -> None:
+    """Names and values of a grid one by one, before they are combined."""
+    from dmf_utils.sweep.run_parameters import check_value
+
+    for name, values in axes.items():
+        for value in values if isinstance(values, list) else [values]:
+            check_value(name, value, "the grid")
+
+
+def _size(axes: Mapping[str, Any]) -> int:
+    return math.prod(len(values) for values in axes.values() if isinstance(values, list))
+
+
 def _loaded(path: Path) -> dict[str, Any]:
-    try:
-        loader = _Loader(path.read_text(encoding="utf-8"))
-        try:
-            contents = loader.get_single_data()
-        finally:
-            loader.dispose()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
-        raise InputError(f"{path}: cannot be read: {reason}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: {' '.join(str(error).split())}") from error
+    contents = read_yaml(path)
     if not isinstance(contents, dict) or not all(isinstance(name, str) for name in contents):
         raise InputError(f"{path}: must hold lines `parameter: value` or `parameter: [values]`")
     return contents
@@ -109,29 +124,10 @@ def _record(asked: Any) -> Any:
             raise ValueError(f"trajectories: points must be a number from 2 on, got {points!r}")
         if isinstance(until, bool) or not isinstance(until, (int, float)) or not until > 0:
             raise ValueError(f"trajectories: until must be a positive time, got {until!r}")
+        if points > _MOST_TIMES:
+            raise ValueError(f"trajectories: points must be at most {_MOST_TIMES}, got {points}")
         times = [until * k / (points - 1) for k in range(points)]
     is_list = isinstance(times, list)
     if not is_list or any(isinstance(t, bool) or not isinstance(t, (int, float)) for t in times):
         raise TypeError(f"trajectories: times must be a list of numbers, got {times!r}")
     return Record(times, asked.get("singular_values", 0))
-
-
-class _Loader(yaml.SafeLoader):
-    """Makes plain values only; knows 1e-3 for a number; refuses a key that stands twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        names = [key.value for key, _ in node.value]
-        for name in names:
-            if names.count(name) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {name!r} stands twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep=deep)
-
-
-# YAML 1.1 takes 1e-3, which has no point, for text; Python, JSON and YAML 1.2 for a number.
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+"),
-    list("-+0123456789."),
-)

@@ -7,22 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+from nbformat import NotebookNode
 
+from dmf_utils._support import files
 from dmf_utils._support.errors import InputError
-from dmf_utils._support.notebooks import title_of
-from dmf_utils.publishing import execution, site
+from dmf_utils._support.notebooks import read_notebook, write_notebook
+from dmf_utils.publishing import site
 from dmf_utils.publishing.build import build_book
+from dmf_utils.publishing.chapter import LEDGER_CHAPTER, Chapter, read_chapters
 from dmf_utils.publishing.project import Project
 from dmf_utils.teaching import pdf
 from dmf_utils.teaching.leak_check import LeakError, SolutionWatch, notebook_text
-from dmf_utils.teaching.solutions import Answer, SolutionError, lined_space, strip
+from dmf_utils.teaching.solutions import Answer, SolutionError, Stripped, lined_space, strip
 from dmf_utils.teaching.student_notebook import classroom_parameters, student_notebook
 
 __all__ = ["FAILURES", "VERSIONS", "make_handouts"]
 
 VERSIONS = ("student", "instructor")
 FAILURES = (SolutionError, LeakError, pdf.PrintError)
-_NOT_A_CHAPTER = "claims"
 _HOW_TO_PRINT = (
     "no PDF: there is no Chromium here; install it (or name it in DMF_CHROMIUM) and run this "
     "again, or print the pages in {pages} from any browser"
@@ -76,25 +78,21 @@ def make_handouts(
     PrintError
         If Chromium fails.
     """
-    every = [name for name in project.chapters() if name != _NOT_A_CHAPTER]
+    every = [name for name in project.chapters() if name != LEDGER_CHAPTER]
     for name in chapters or []:
         project.chapter_path(name)
-        if name == _NOT_A_CHAPTER:
+        if name == LEDGER_CHAPTER:
             raise InputError(f"chapter {name!r}: is the ledger, choose one of {', '.join(every)}")
     chosen = chapters or every
     chromium = pdf.find_chromium()
-    if missing := [name for name in project.chapters() if not execution.last_run(project, name)]:
-        print(f"not executed yet, so the book is built first: {', '.join(missing)}")
-        build_book(project)
-    else:
-        build_book(project, chosen)
-
-    folder = project.build / "handouts"
+    _build_what_is_missing(project, chosen)
+    book = read_chapters(project)
+    folder = files.folder(project.build / "handouts")
     made: list[Path] = []
     if "student" in versions:
-        made += _student(project, chosen, folder, chromium, course)
+        made += _student(project, book, chosen, folder, chromium, course)
     if "instructor" in versions and chromium:
-        sheets = _sheets(project, chosen, folder, "instructor", course)
+        sheets = _sheets(project, [book[name] for name in chosen], folder, "instructor", course)
         made += pdf.print_sheets(chromium, sheets)
     if chromium is None:
         pages = [project.html] if "instructor" in versions else []
@@ -103,8 +101,21 @@ def make_handouts(
     return made
 
 
+def _build_what_is_missing(project: Project, chosen: list[str]) -> None:
+    if missing := [name for name, c in read_chapters(project).items() if not c.last]:
+        print(f"not executed yet, so the book is built first: {', '.join(missing)}")
+        build_book(project)
+    else:
+        build_book(project, chosen)
+
+
 def _student(
-    project: Project, chosen: list[str], folder: Path, chromium: str | None, course: str
+    project: Project,
+    book: dict[str, Chapter],
+    chosen: list[str],
+    folder: Path,
+    chromium: str | None,
+    course: str,
 ) -> list[Path]:
     """The student files. Whatever fails, no student file of these chapters is left."""
     student = _StudentBook(project.root, project.quick)
@@ -113,17 +124,16 @@ def _student(
             path.unlink()
     made: list[Path] = []
     try:
-        watch = _student_tree(project, student)
+        watch = _student_tree(project, student, book)
         watch.check_folder(student.build)
         for name in chosen:
-            content = nbformat.writes(student_notebook(project, name).notebook)
+            content = nbformat.writes(student_notebook(book[name]).notebook)
             path = folder / f"{name}-student.ipynb"
             watch.check_notebook(content, path.name)
-            path.parent.mkdir(parents=True, exist_ok=True)
             made.append(path)
-            path.write_text(content, encoding="utf-8")
+            files.write_whole(path, lambda file, text=content: file.write(text.encode()))
         if chromium:
-            sheets = _sheets(student, chosen, folder, "student", course)
+            sheets = _sheets(student, [book[name] for name in chosen], folder, "student", course)
             made += [sheet.target for sheet in sheets]
             pdf.print_sheets(
                 chromium, sheets, lambda sheet, markup: watch.check_page(markup, sheet.target.name)
@@ -131,51 +141,68 @@ def _student(
     except BaseException:
         for path in made:
             path.unlink(missing_ok=True)
-        shutil.rmtree(student.build, ignore_errors=True)
+        files.clear(student.build)
         raise
     return made
 
 
-def _student_tree(project: Project, student: Project) -> SolutionWatch:
+def _student_tree(project: Project, student: Project, book: dict[str, Chapter]) -> SolutionWatch:
     """Build the pages without solutions; what knows the solutions."""
-    shutil.rmtree(student.executed, ignore_errors=True)
+    files.clear(student.executed)
     shutil.copytree(
         project.executed, student.executed, ignore=shutil.ignore_patterns("*.ipynb", "_build")
     )
     shutil.copy(pdf.STYLE, student.executed / "_static" / pdf.STYLE.name)
     answers: list[Answer] = []
     kept = [path.read_text(encoding="utf-8") for path in _texts(project.executed)]
-    for name in project.chapters():
-        page = nbformat.read(project.executed / f"{name}.ipynb", as_version=4)
-        stripped = strip(page, name, lined_space)
+    for name, chapter in book.items():
+        page = read_notebook(project.executed / f"{name}.ipynb")
+        stripped, rest = _without_solutions(page, name)
         answers += stripped.answers
-        # What stays is known apart from what is handed out, or a leak there would excuse itself.
-        rest = strip(page, name, lambda answer: []).notebook
-        kept.append(notebook_text(nbformat.writes(rest)))
-        kept.append(classroom_parameters(project, name))
-        target = student.executed / f"{name}.ipynb"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(stripped.notebook, target)
+        kept += [notebook_text(nbformat.writes(rest)), classroom_parameters(chapter)]
+        write_notebook(stripped.notebook, student.executed / f"{name}.ipynb")
+    for path in sorted(student.executed.rglob("*.md")):
+        cell = nbformat.v4.new_markdown_cell(path.read_text(encoding="utf-8"), id="page")
+        page = nbformat.v4.new_notebook(cells=[cell])
+        stripped, rest = _without_solutions(page, path.stem)
+        answers += stripped.answers
+        kept.append(_text_of(rest))
+        path.write_text(_text_of(stripped.notebook), encoding="utf-8")
     watch = SolutionWatch(answers, kept)
     if not site.is_current(student):
         site.build(student)
     return watch
 
 
+def _without_solutions(page: NotebookNode, name: str) -> tuple[Stripped, NotebookNode]:
+    """A page with space for answers, and what of it stays.
+
+    The second is known apart from what is handed out, or a leak there would excuse itself.
+    """
+    return strip(page, name, lined_space), strip(page, name, lambda answer: []).notebook
+
+
+def _text_of(page: NotebookNode) -> str:
+    return "\n\n".join(cell.source for cell in page.cells) + "\n"
+
+
 def _sheets(
-    project: Project, chosen: list[str], folder: Path, version: str, course: str
+    project: Project, chosen: list[Chapter], folder: Path, version: str, course: str
 ) -> list[pdf.Sheet]:
     """Each chapter on each paper."""
-    sheets = []
-    for name in chosen:
-        title = title_of(nbformat.read(project.executed / f"{name}.ipynb", as_version=4))
-        for ending, paper in pdf.PAPERS.items():
-            target = folder / f"{name}-{version}{ending}.pdf"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            page = project.html / f"{name}.html"
-            sheets.append(pdf.Sheet(page, target, paper, title, version, course))
-    return sheets
+    return [
+        pdf.Sheet(
+            page=project.html / f"{chapter.name}.html",
+            target=folder / f"{chapter.name}-{version}{ending}.pdf",
+            paper=paper,
+            title=chapter.title,
+            version=version,
+            course=course,
+        )
+        for chapter in chosen
+        for ending, paper in pdf.PAPERS.items()
+    ]
 
 
 def _texts(folder: Path) -> list[Path]:
-    return [path for ending in ("md", "bib", "html") for path in folder.rglob(f"*.{ending}")]
+    return [path for ending in ("bib", "html") for path in folder.rglob(f"*.{ending}")]

@@ -11,12 +11,13 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
+from dmf_utils._support.notebooks import has_tag
+
 __all__ = ["Answer", "SolutionError", "Stripped", "blank_cells", "lined_space", "strip"]
 
 CODE_HERE = "# YOUR CODE HERE"
 _DIRECTIVE = re.compile(r"\s*(`{3,}|:{3,}|~{3,})\s*\{(solution|solution-start|solution-end)\}(.*)")
-_BEGIN = re.compile(r"(\s*)#+\s*BEGIN SOLUTION\b")
-_END = re.compile(r"\s*#+\s*END SOLUTION\b")
+_OTHER_MARK = re.compile(r"^\s*#+\s*(?:BEGIN|END) SOLUTION\b", flags=re.MULTILINE)
 _WORDS_ON_A_LINE = 10
 _FEWEST_LINES, _MOST_LINES = 4, 14
 
@@ -67,8 +68,7 @@ def strip(
     """Take out every solution.
 
     A solution is all between ``{solution-start}`` and ``{solution-end}``, code cells with their
-    outputs included; a ``{solution}`` block; a cell tagged ``solution``; and, in code, all between
-    ``### BEGIN SOLUTION`` and ``### END SOLUTION``, together with that cell's outputs.
+    outputs included, and a ``{solution}`` block.
 
     Parameters
     ----------
@@ -130,16 +130,15 @@ class _Reader:
 
     def read(self, cell: NotebookNode) -> None:
         """Keep of a cell what is no solution."""
-        if cell.cell_type == "markdown" and "solution" not in cell.metadata.get("tags", []):
+        if has_tag(cell, "solution") or _OTHER_MARK.search(cell.source):
+            raise SolutionError(
+                f"{self._chapter}, cell {cell.id}: marks a solution by a tag or by BEGIN SOLUTION; "
+                "put it between {solution-start} and {solution-end}"
+            )
+        if cell.cell_type == "markdown":
             self._read_text(cell)
         elif self._gate is not None:
             _take(self._gate, cell)
-        elif "solution" in cell.metadata.get("tags", []):
-            answer = Answer(cell.id)
-            _take(answer, cell)
-            self._put(answer)
-        elif cell.cell_type == "code":
-            self._read_code(cell)
         else:
             self.cells.append(cell)
 
@@ -193,39 +192,6 @@ class _Reader:
                 else:
                     self._put(answer)
         keep()
-
-    def _read_code(self, cell: NotebookNode) -> None:
-        answer = Answer(cell.id)
-        lines: list[str] = []
-        inside = False
-        for line in cell.source.split("\n"):
-            if begin := _BEGIN.match(line):
-                if inside:
-                    break
-                inside = True
-                lines.append(begin[1] + CODE_HERE)
-                if begin[1]:
-                    lines.append(f"{begin[1]}...")  # a function needs a body to be run
-            elif _END.match(line):
-                if not inside:
-                    inside = True
-                    break
-                inside = False
-            elif inside:
-                answer.texts.append(line)
-            else:
-                lines.append(line)
-        if inside:
-            raise SolutionError(
-                f"{self._chapter}, cell {cell.id}: BEGIN SOLUTION and END SOLUTION do not "
-                "alternate; write one END for each BEGIN"
-            )
-        if answer.texts:
-            cell.source = "\n".join(lines)
-            _take_outputs(answer, cell)
-            cell.outputs, cell.execution_count = [], None
-            self.answers.append(answer)
-        self.cells.append(cell)
 
 
 def _blocks(source: str, where: str) -> Iterator[tuple[str, str, str]]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import nbformat
 
-from dmf_utils._support.notebooks import title_of
+from dmf_utils._support.notebooks import has_tag
 from dmf_utils.publishing import parameters
-from dmf_utils.publishing.project import Project
+from dmf_utils.publishing.chapter import Chapter
 from dmf_utils.teaching.solutions import Stripped, blank_cells, strip
 
 __all__ = ["student_notebook", "with_plain_exercises", "with_values"]
@@ -24,15 +24,13 @@ _NOTE = (
 _SIZE = ", as the parameters below are small: its numbers and verdicts are not those of the page"
 
 
-def student_notebook(project: Project, chapter: str) -> Stripped:
+def student_notebook(chapter: Chapter) -> Stripped:
     """Make a chapter's student notebook from its source.
 
     Parameters
     ----------
-    project
-        Whose chapter, and whose classroom sizes: those of ``book/quick/``.
     chapter
-        Its name.
+        At any size; students get the classroom's, that of ``book/quick/``.
 
     Returns
     -------
@@ -44,31 +42,30 @@ def student_notebook(project: Project, chapter: str) -> Stripped:
     InputError, SolutionError
         If the chapter's parameters or its solutions are not in order.
     """
-    source = nbformat.read(project.chapter_path(chapter), as_version=4)
-    known = parameters.read(project.chapter_path(chapter))
-    values = parameters.quick_values(project, chapter, known)
-    title = title_of(source)
-    stripped = strip(source, chapter, blank_cells)
+    values = _classroom_values(chapter)
+    stripped = strip(chapter.source, chapter.name, blank_cells)
     cells = stripped.notebook.cells
     for cell in cells:
         if cell.cell_type == "markdown":
             cell.source = with_plain_exercises(cell.source)
         elif cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-            if "parameters" in cell.metadata.get("tags", []):
+            if has_tag(cell, "parameters"):
                 cell.source = with_values(cell.source, values)
-    note = _NOTE.format(title=title, size=_SIZE if values else "")
+    note = _NOTE.format(title=chapter.title, size=_SIZE if values else "")
     cells.insert(1, nbformat.v4.new_markdown_cell(note, id="student-notebook"))
     return stripped
 
 
-def classroom_parameters(project: Project, chapter: str) -> str:
+def _classroom_values(chapter: Chapter) -> dict[str, Any]:
+    return parameters.quick_values(chapter.project, chapter.name, chapter.parameters)
+
+
+def classroom_parameters(chapter: Chapter) -> str:
     """The chapter's parameters cell as students get it; empty without one."""
-    path = project.chapter_path(chapter)
-    values = parameters.quick_values(project, chapter, parameters.read(path))
-    for cell in nbformat.read(path, as_version=4).cells:
-        if "parameters" in cell.metadata.get("tags", []):
-            return with_values(cell.source, values)
+    for cell in chapter.source.cells:
+        if has_tag(cell, "parameters"):
+            return with_values(cell.source, _classroom_values(chapter))
     return ""
 
 
@@ -117,7 +114,3 @@ def with_plain_exercises(text: str) -> str:
                 kept.append(line)
             in_options = False
     return "\n".join(kept)
-
-
-def _closes(mark: str, fence: str) -> bool:
-    return len(mark) >= len(fence) and set(mark) == {fence[0]}

@@ -20,6 +20,13 @@
 | Unobserved entries that grow without bound (Razin and Cohen 2020) | `two_by_two` |
 | Greedy low-rank learning (Li, Luo and Lyu 2021) | `greedy` |
 | Tensor factorization (Razin, Maman and Cohen 2021) | `tensor` |
+| Random measurements, spectral phase (Stöger and Soltanolkotabi 2021) | `symmetric_sensing` |
+| Mirror maps of commuting parametrizations (Li, Wang, Lee and Arora 2022) | `mirror_flow` |
+| Unbalanced starts in closed form (Braun et al. 2022, Dominé et al. 2025) | `lambda_balanced` |
+| Small invariant subspaces (Yaras et al. 2023) | `invariant_subspace` |
+| Flatness, the trace of the Hessian (Gatmiry et al. 2023) | `flatness` |
+| Noise, weight decay and spectral steps (Wang and Jacot 2024, Kang et al. 2026) | `noisy_descent` |
+| The volume of a fibre (Menon and Yu 2025) | `fibre` |
 
 Chapters import its modules by name. It imports ``_support``, ``factorization``, ``problems`` and
 ``flow``.

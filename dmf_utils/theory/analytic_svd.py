@@ -19,7 +19,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from dmf_utils._support import checks
-from dmf_utils.theory.checks import decomposition, increasing
+from dmf_utils.theory.checks import increasing, thin_decomposition
 from dmf_utils.theory.dynamics import outside_spans, value_rates, vector_rates
 
 __all__ = [
@@ -82,7 +82,7 @@ def analytic_svd(W: Any, near: tuple[Any, Any, Any] | None = None) -> AnalyticSV
     V = Vt.T
     if near is None:
         return AnalyticSVD(U, s, V)
-    old_U, old_s, old_V, _ = decomposition(*near, W)
+    old_U, old_s, old_V, _ = thin_decomposition(*near, W)
     if old_s.shape != s.shape:
         raise ValueError(f"near must hold {s.shape[0]} singular values, got {old_s.shape[0]}")
     in_U, in_V = old_U.T @ U, old_V.T @ V
@@ -138,7 +138,7 @@ def gradient_alignment(U: Any, V: Any, gradient: Any) -> GradientAlignment:
     Arora, Cohen, Hu and Luo (2019), Corollary 1.
     """
     U = checks.matrix(U, "U")
-    U, _, V, gradient = decomposition(U, torch.ones(U.shape[1]), V, gradient)
+    U, _, V, gradient = thin_decomposition(U, torch.ones(U.shape[1]), V, gradient)
     M = U.T @ gradient @ V
     left, right = outside_spans(U, V, gradient)
     norm = torch.linalg.matrix_norm
@@ -213,7 +213,7 @@ def singular_flow(
     times = increasing(times, "times")
     tolerance = checks.positive(tolerance, "tolerance")
     U, s, V = (checks.real_tensor(x, f"decomposition[{i}]") for i, x in enumerate(decomposition))
-    U, s, V, _ = decomposition(U, s, V, torch.zeros(U.shape[0], V.shape[0]))
+    U, s, V, _ = thin_decomposition(U, s, V, torch.zeros(U.shape[0], V.shape[0]))
     sizes = [U.numel(), s.numel(), V.numel()]
 
     def rates(_: float, state: np.ndarray) -> np.ndarray:

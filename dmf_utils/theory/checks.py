@@ -16,7 +16,9 @@ from dmf_utils.factorization.product import balancedness_gap, product_matrix
 _BALANCED = 1e-9
 
 
-def decomposition(U: Any, s: Any, V: Any, gradient: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def thin_decomposition(
+    U: Any, s: Any, V: Any, gradient: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return thin singular vectors and values, and a gradient of the shape they imply."""
     gradient = matrix(gradient, "gradient")
     s = vector(s, "s")
@@ -33,7 +35,7 @@ def decomposition(U: Any, s: Any, V: Any, gradient: Any) -> tuple[Tensor, Tensor
 
 
 def chain(factors: Sequence[Any]) -> list[Tensor]:
-    """Return factors that fit to be multiplied, W_1 first."""
+    """Return factors ``(d_j, d_{j-1})`` that fit to be multiplied, W_1 first."""
     matrices = [matrix(factor, f"factors[{j}]") for j, factor in enumerate(factors)]
     if not matrices:
         raise ValueError("factors must hold at least one matrix, got none")
@@ -47,7 +49,7 @@ def chain(factors: Sequence[Any]) -> list[Tensor]:
 
 
 def balanced_factors_of(factors: Sequence[Any] | None, W: Tensor, depth: int) -> None:
-    """Refuse factors that do not multiply to ``W`` or are not balanced; None passes."""
+    """Refuse factors that do not multiply to ``W`` (d, d') or are not balanced; None passes."""
     if factors is None:
         return
     matrices = chain(factors)

@@ -7,7 +7,6 @@ every Schatten-p quasi-norm with :math:`0 < p < 1`.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +15,7 @@ from torch import Tensor
 
 from dmf_utils._support import checks
 
-__all__ = [
-    "SchattenCounterexample",
-    "escape_change",
-    "full_rank_counterexample",
-    "rank_two_counterexample",
-]
+__all__ = ["SchattenCounterexample", "rank_two_counterexample"]
 
 
 @dataclass(frozen=True)
@@ -100,83 +94,6 @@ def rank_two_counterexample(d: int, rotation: Any | None = None) -> SchattenCoun
     diagonals = torch.zeros(2, d, dtype=torch.float64)
     diagonals[0, 2:], diagonals[1, 2:] = 1 / 2, 1 / 4
     diagonals[0, 0] = diagonals[1, 1] = 1
-    return _counterexample(diagonals, torch.tensor([1.0, 1.0] + [0.0] * (d - 2)), rotation)
-
-
-def full_rank_counterexample(d: int, rotation: Any | None = None) -> SchattenCounterexample:
-    r"""Make the same statement with the whole diagonal observed: the limit is the identity.
-
-    .. math:: A_i = E_{ii}, \quad y_i = 1, \qquad i = 1, \dots, d,
-
-    all conjugated by the rotation. Every feasible :math:`W \succeq 0` has trace :math:`d`.
-
-    Parameters
-    ----------
-    d : int
-        Rows and columns, at least 2.
-    rotation : (d, d) matrix, optional
-        An orthogonal ``Q``: every matrix ``X`` of the problem becomes ``Q X Q^T``.
-
-    Returns
-    -------
-    SchattenCounterexample
-        The problem, with d measurements.
-
-    Raises
-    ------
-    ValueError
-        If ``d`` is below 2 or ``rotation`` is not orthogonal.
-
-    References
-    ----------
-    After Proposition 1 of Arora, Cohen, Hu and Luo (2019).
-    """
-    d = checks.whole_number(d, "d", 2)
-    return _counterexample(torch.eye(d, dtype=torch.float64), torch.ones(d), rotation)
-
-
-def escape_change(epsilon: float, p: float) -> Tensor:
-    r"""Compute how the escape changes the p-th power of the Schatten quasi-norm.
-
-    .. math::
-        \|W_\epsilon\|_p^p - \|\bar W\|_p^p = (1 + \epsilon)^p + (1 - \epsilon)^p - 2
-        \approx -p (1 - p) \, \epsilon^2,
-
-    negative for :math:`0 < p < 1` and every :math:`\epsilon \ne 0`, zero for :math:`p = 1`.
-    Evaluated without cancellation.
-
-    Parameters
-    ----------
-    epsilon : float
-        From -1 to 1.
-    p : float
-        The exponent, positive.
-
-    Returns
-    -------
-    0-dimensional tensor
-        The change.
-
-    Raises
-    ------
-    ValueError
-        If ``epsilon`` is not in [-1, 1] or ``p`` is not positive.
-
-    References
-    ----------
-    Arora, Cohen, Hu and Luo (2019), proof of Proposition 1.
-    """
-    epsilon = _epsilon(epsilon)
-    p = checks.positive(p, "p")
-    # Not (1 + epsilon)**p - 1: that would lose the digits that matter.
-    changes = [-1.0 if x == -1 else math.expm1(p * math.log1p(x)) for x in (epsilon, -epsilon)]
-    return torch.tensor(sum(changes), dtype=torch.float64)
-
-
-def _counterexample(
-    diagonals: Tensor, limit: Tensor, rotation: Any | None
-) -> SchattenCounterexample:
-    m, d = diagonals.shape
     Q = torch.eye(d, dtype=torch.float64)
     if rotation is not None:
         Q = checks.matrix(rotation, "rotation", (d, d))
@@ -190,9 +107,9 @@ def _counterexample(
     direction[0, 1] = direction[1, 0] = 1
     return SchattenCounterexample(
         measurements=Q @ torch.diag_embed(diagonals) @ Q.T,
-        values=torch.ones(m, dtype=Q.dtype),
-        limit=(Q * limit.to(Q.dtype)) @ Q.T,
-        certificate=torch.ones(m, dtype=Q.dtype),
+        values=torch.ones(2, dtype=Q.dtype),
+        limit=Q[:, :2] @ Q[:, :2].T,
+        certificate=torch.ones(2, dtype=Q.dtype),
         direction=Q @ direction @ Q.T,
     )
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dmf_utils._support import checks
-from dmf_utils.theory.checks import balanced_factors_of, chain, decomposition
+from dmf_utils.theory.checks import balanced_factors_of, chain, thin_decomposition
 
 __all__ = [
     "conserved_matrices",
@@ -168,7 +168,7 @@ def singular_value_rates(
     ----------
     Arora, Cohen, Hu and Luo (2019), Theorem 3.
     """
-    U, s, V, gradient = decomposition(U, s, V, gradient)
+    U, s, V, gradient = thin_decomposition(U, s, V, gradient)
     depth = checks.whole_number(depth, "depth", 1)
     balanced_factors_of(factors, (U * s) @ V.T, depth)
     return value_rates(U, s, V, gradient, depth)
@@ -225,7 +225,7 @@ def singular_vector_rates(
     ----------
     Arora, Cohen, Hu and Luo (2019), Lemma 2.
     """
-    U, s, V, gradient = decomposition(U, s, V, gradient)
+    U, s, V, gradient = thin_decomposition(U, s, V, gradient)
     depth = checks.whole_number(depth, "depth", 1)
     if s.shape[0] != min(gradient.shape):
         raise ValueError(
@@ -237,7 +237,7 @@ def singular_vector_rates(
 
 
 def value_rates(U: Tensor, s: Tensor, V: Tensor, gradient: Tensor, depth: int) -> Tensor:
-    """Evaluate Theorem 3 without checks, as the stages of an integrator need it."""
+    """Evaluate Theorem 3 without checks: rates (k,) of k singular values."""
     # (s**2) ** x and not s ** (2 * x), which is NaN for a negative singular value.
     return -depth * (s**2) ** (1 - 1 / depth) * ((gradient @ V) * U).sum(dim=0)
 
@@ -263,7 +263,7 @@ def vector_rates(
 
 
 def outside_spans(U: Tensor, V: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the parts of ``gradient V`` and ``gradient^T U`` outside the spans of U and V."""
+    """Return the parts of ``gradient V`` (d, k) and ``gradient^T U`` (d', k) outside the spans."""
     GV, GtU = gradient @ V, gradient.T @ U
     # A square orthogonal matrix spans everything: the exact zero, not its rounding error.
     left = GV - U @ (U.T @ GV) if U.shape[0] > U.shape[1] else torch.zeros_like(GV)

@@ -93,7 +93,7 @@ class TensorCompletion:
         return torch.where(self.mask, T - self.values, 0.0)
 
     def error(self, T: Tensor) -> Tensor:
-        """Mean squared error over all entries."""
+        """Mean squared error over all entries, a 0-dimensional tensor."""
         if self.ground_truth is None:
             raise ValueError("the problem has no ground truth to compare with")
         return (T - self.ground_truth).square().mean()
@@ -116,7 +116,7 @@ class ComponentFlow:
 
     @property
     def tensor(self) -> Tensor:
-        """The tensor at the end."""
+        """The tensor at the end, of the shape of the problem."""
         return component_sum(self.factors)
 
 

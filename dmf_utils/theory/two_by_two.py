@@ -23,7 +23,6 @@ from dmf_utils.theory.dynamics import product_dynamics
 __all__ = [
     "TwoByTwoFlow",
     "two_by_two_flow",
-    "two_by_two_gradient",
     "unobserved_entry_bound",
     "unobserved_entry_growth",
 ]
@@ -31,32 +30,6 @@ __all__ = [
 # The singular vectors are followed where the singular values differ by more than a factor, the
 # product matrix where they do not; two factors, so that a path on the border does not dither.
 _APART, _CLOSE = 4.0, 2.0
-
-
-def two_by_two_gradient(W: Any) -> Tensor:
-    r"""Compute the gradient of the loss of the problem.
-
-    .. math:: \nabla \ell(W) = \begin{pmatrix} 0 & w_{12} - 1 \\ w_{21} - 1 & w_{22} \end{pmatrix}
-
-    Parameters
-    ----------
-    W : (2, 2) matrix
-
-    Returns
-    -------
-    (2, 2) tensor
-        The loss is half the squared Frobenius norm of it.
-
-    Raises
-    ------
-    ValueError
-        If ``W`` is not 2 x 2.
-
-    References
-    ----------
-    Razin and Cohen (2020).
-    """
-    return _gradient(checks.matrix(W, "W", (2, 2)))
 
 
 def unobserved_entry_bound(loss: Any) -> Tensor:

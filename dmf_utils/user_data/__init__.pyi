@@ -1,2 +1,3 @@
 from .completion import complete as complete
-from .matrix import OwnMatrix as OwnMatrix, read_matrix as read_matrix
+from .matrix import ObservedMatrix as ObservedMatrix
+from .reading import read_matrix as read_matrix

@@ -1,167 +1,181 @@
-"""Pictures of the report on a matrix of one's own: SVG, its colours set by the page's scheme."""
+"""Charts of the report on a matrix of one's own, by matplotlib, each an SVG image in the page."""
 
 from __future__ import annotations
 
+import base64
+import io
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
 
-from dmf_utils.user_data.completion import OwnCompletion
+from dmf_utils.user_data.completion import Completion
 
-__all__ = ["error_picture", "path_picture", "singular_value_picture", "words"]
+__all__ = ["Chart", "charts"]
 
-_WIDTH, _HEIGHT = 340, 210
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 22, 40
-_DASHES = ("", "6 3", "8 3 2 3", "2 3")
-_SERIES = 6  # colours, then they come again
-_MOST_VALUES = 30
-
-
-def words(number: float) -> str:
-    """A number in three figures, as a person writes it."""
-    if number == 0 or not math.isfinite(number):
-        return f"{number:g}"
-    return f"{number:.3g}" if 1e-3 <= abs(number) < 1e5 else f"{number:.2e}"
+_WIDTH = 4.6  # inches
+_MOST_VALUES, _MOST_COLUMNS, _MOST_BLOCKS, _MOST_LETTERS = 40, 15, 240, 24
+_STYLE = {"font.size": 9, "svg.fonttype": "path", "svg.hashsalt": "dmf", "axes.grid": False}
 
 
 @dataclass(frozen=True)
-class _Scale:
-    """From numbers to places along an axis."""
+class Chart:
+    """An image, as a data URI, with what to look for and what it shows in words."""
 
-    low: float
-    high: float
-    start: float
-    end: float
-    is_log: bool = False
-
-    def __call__(self, number: float) -> float:
-        low, high = self._of(self.low), self._of(self.high)
-        share = (self._of(number) - low) / (high - low)
-        return self.start + share * (self.end - self.start)
-
-    def _of(self, number: float) -> float:
-        return math.log10(number) if self.is_log else number
-
-    def ticks(self) -> list[float]:
-        """Decades, or multiples of 1, 2 or 5; between four and eight of them where that goes."""
-        if self.is_log:
-            first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
-            step = max(1, (last - first) // 4)
-            if last - first >= 2:
-                return [10.0**power for power in range(first, last + 1, step)]
-            marks = [m * 10.0**p for p in range(first - 1, last + 1) for m in (1, 2, 5)]
-            return [mark for mark in marks if self.low <= mark <= self.high]
-        rough = (self.high - self.low) / 5
-        power = 10.0 ** math.floor(math.log10(rough))
-        step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough)
-        first = math.ceil(self.low / step)
-        return [k * step for k in range(first, math.floor(self.high / step) + 1)]
+    source: str
+    caption: str
+    alt: str
 
 
-def _scale(numbers: Sequence[float], start: float, end: float, is_log: bool) -> _Scale:
-    """An axis for these numbers, with room at its ends; a linear one begins at 0."""
-    if is_log:
-        shown = [number for number in numbers if number > 0] or [1.0]
-        low, high = math.log10(min(shown)), math.log10(max(shown))
-        room = max(0.05 * (high - low), 0.05)
-        return _Scale(10 ** (low - room), 10 ** (high + room), start, end, True)
-    return _Scale(0.0, 1.06 * max(*numbers, 0.0) or 1.0, start, end)
+def charts(found: Completion) -> list[Chart]:
+    """All charts that there is something to show in."""
+    return list(_made(found))
 
 
-def _picture(
-    parts: list[str], x: _Scale, y: _Scale | None, names: tuple[str, str], alt: str
-) -> str:
-    """The drawing, with its axes, in a frame."""
-    bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
-    axes = [f'<path class="axis" d="M{_LEFT} {_TOP}V{bottom}H{right}"/>']
-    for tick in x.ticks():
-        at = f"{x(tick):.1f}"
-        axes.append(f'<path class="grid" d="M{at} {_TOP}V{bottom}"/>')
-        axes.append(f'<text class="x" x="{at}" y="{bottom + 15}">{words(tick)}</text>')
-    for tick in y.ticks() if y else []:
-        at = f"{y(tick):.1f}"
-        axes.append(f'<path class="grid" d="M{_LEFT} {at}H{right}"/>')
-        axes.append(f'<text class="y" x="{_LEFT - 5}" y="{y(tick) + 4:.1f}">{words(tick)}</text>')
-    middle = (_LEFT + right) / 2
-    axes.append(f'<text class="x" x="{middle}" y="{_HEIGHT - 6}">{escape(names[0])}</text>')
-    axes.append(f'<text x="2" y="12">{escape(names[1])}</text>')
-    return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(alt)}">'
-        f"{''.join(axes + parts)}</svg>"
+def _made(found: Completion) -> Iterator[Chart]:
+    yield _chart(
+        lambda axes: _errors(axes, found),
+        "Root mean square error on the test entries, with its standard error.",
+        "Test error of each method, as in the table.",
+    )
+    if found.paths:
+        yield _chart(
+            lambda axes: _paths(axes, found),
+            "Along each flow, from left to right; the circle is where it was stopped. A line that "
+            "turns up has begun to learn what does not help on other entries.",
+            "Validation error against residual, a line for each flow.",
+        )
+    yield _chart(
+        lambda axes: _observed(axes, found),
+        "What is observed: the darker, the larger the share of observed entries.",
+        f"{found.data.n_observed} observed entries of a {' × '.join(map(str, found.data.shape))} "
+        "matrix.",
+    )
+    if not found.determined.mask.all():
+        yield _chart(
+            lambda axes: _components(axes, found),
+            "What is determined: rows and columns in the order of their groups. Dark, observed; "
+            "light, determined by the observed ones; hatched red, determined by nothing.",
+            f"{found.determined.n_components} groups of rows and columns that share entries.",
+        )
+    yield _chart(
+        lambda axes: _columns(axes, found),
+        "Error by column, those with the largest share of the total: the bar is the test error, "
+        "the line the deviation from the column's mean.",
+        "Test error of the columns that count most, as in the table.",
+    )
+    yield _chart(
+        lambda axes: _singular_values(axes, found),
+        "Singular values of the matrix of low rank that completes.",
+        "Falling singular values.",
     )
 
 
-def error_picture(found: OwnCompletion) -> str:
-    """Held-out error of each method, with its standard error."""
+def _chart(draw: Callable[[Axes], None], caption: str, alt: str) -> Chart:
+    with rc_context(_STYLE), warnings.catch_warnings():
+        # A name may have signs that the font lacks.
+        warnings.simplefilter("ignore")
+        figure = Figure(figsize=(_WIDTH, 0.66 * _WIDTH), layout="constrained")
+        axes = figure.add_subplot()
+        axes.spines[["top", "right"]].set_visible(False)
+        draw(axes)
+        file = io.BytesIO()
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    source = base64.b64encode(file.getvalue()).decode()
+    return Chart(f"data:image/svg+xml;base64,{source}", caption, alt)
+
+
+def _named(axes: Axes, names: list[str]) -> None:
+    """Names as labels of the vertical axis, as text and nothing else."""
+    short = [n if len(n) <= _MOST_LETTERS else n[: _MOST_LETTERS - 1] + "…" for n in names]
+    axes.set_yticks(range(len(short)), [" ".join(n.split()) for n in short])
+    for label in axes.get_yticklabels():
+        label.set_parse_math(False)
+    axes.invert_yaxis()
+
+
+def _errors(axes: Axes, found: Completion) -> None:
     table = found.table
-    errors = table.error.astype(float)
-    is_log = bool(errors.max() > 10 * errors.min() > 0)
-    x = _scale([*errors, *(errors + table.spread.astype(float))], _LEFT, _WIDTH - _RIGHT, is_log)
-    step = (_HEIGHT - _TOP - _BOTTOM) / len(table)
-    parts = []
-    for k, (name, row) in enumerate(table.iterrows()):
-        y = _TOP + (k + 0.5) * step
-        low, high = (max(row.error + s * row.spread, x.low) for s in (-1, 1))
-        short = str(name).split(" of ")[0].replace("minimum nuclear norm", "min. norm")
-        parts.append(f'<text class="y" x="{_LEFT - 5}" y="{y + 4:.1f}">{escape(short)}</text>')
-        if row.error > 0 or not is_log:
-            parts.append(f'<path class="bar" d="M{x(low):.1f} {y:.1f}H{x(high):.1f}"/>')
-            parts.append(f'<circle class="dot" cx="{x(row.error):.1f}" cy="{y:.1f}" r="4"/>')
-    alt = "; ".join(f"{name}: {words(error)}" for name, error in errors.items())
-    return _picture(parts, x, None, ("held-out error", ""), f"Held-out error. {alt}")
+    for k, (error, spread) in enumerate(zip(table.error, table.spread, strict=True)):
+        color = "#b34700" if table.index[k] == found.method else "#0063a0"
+        axes.errorbar(float(error), k, xerr=float(spread), fmt="o", color=color, markersize=4)
+    _named(axes, list(table.index))
+    axes.set(xlim=(0, None), xlabel="test error")
 
 
-def path_picture(found: OwnCompletion) -> str:
-    """Error on the stopping entries along the residual on the fitted ones, for each depth."""
-    looks = {depth: path for depth, path in found.paths.items() if len(path)}
-    if not looks:
-        return ""
-    residuals = np.concatenate([path.residual for path in looks.values()])
-    errors = np.concatenate([path.error for path in looks.values()])
-    x = _scale(residuals, _WIDTH - _RIGHT, _LEFT, True)  # to the right, the residual falls
-    y = _scale(errors, _HEIGHT - _BOTTOM, _TOP, True)
-    parts = []
-    for k, (depth, path) in enumerate(looks.items()):
-        places = [
-            (x(residual), y(error))
-            for residual, error in zip(path.residual, path.error, strict=True)
-            if residual > 0 and error > 0
-        ]
-        line = "L".join(f"{a:.1f} {b:.1f}" for a, b in places)
-        kind, dash = k % _SERIES + 1, _DASHES[k % len(_DASHES)]
-        parts.append(f'<path class="line s{kind}" stroke-dasharray="{dash}" d="M{line}"/>')
+def _paths(axes: Axes, found: Completion) -> None:
+    for k, (name, path) in enumerate(found.paths.items()):
+        (line,) = axes.plot(path.residual, path.error, linestyle=("-", "--", ":", "-.")[k % 4])
+        line.set_label(name)
         best = path.loc[path.error.idxmin()]
-        if best.error > 0:
-            place = f'cx="{x(best.residual):.1f}" cy="{y(best.error):.1f}"'
-            parts.append(f'<circle class="ring s{kind}" {place} r="4"/>')
-        top = _TOP + 8 + 14 * k
-        parts.append(
-            f'<path class="line s{kind}" stroke-dasharray="{dash}" d="M{_WIDTH - 96} {top}h34"/>'
-            f'<text x="{_WIDTH - 56}" y="{top + 4}">depth {depth}</text>'
-        )
-    alt = (
-        "Error on the entries that stop a run, against the residual, for each depth. "
-        + "; ".join(
-            f"depth {depth}: least {words(path.error.min())}" for depth, path in looks.items()
-        )
+        axes.plot(best.residual, best.error, "o", color=line.get_color(), markersize=4)
+    axes.set(xscale="log", xlabel="residual on fitted entries", ylabel="validation error")
+    axes.invert_xaxis()
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _blocks(
+    i: np.ndarray, j: np.ndarray, weights: np.ndarray | None, shape: tuple[int, int]
+) -> np.ndarray:
+    """Sums over blocks, as few that they can be seen."""
+    counts = [min(size, _MOST_BLOCKS) for size in shape]
+    places = [x * n // size for x, n, size in zip((i, j), counts, shape, strict=True)]
+    flat = np.bincount(places[0] * counts[1] + places[1], weights, minlength=counts[0] * counts[1])
+    return flat.reshape(counts)
+
+
+def _sizes(shape: tuple[int, int]) -> np.ndarray:
+    rows, columns = (
+        np.bincount(np.arange(n) * min(n, _MOST_BLOCKS) // n).astype(float) for n in shape
     )
-    names = ("residual on the fitted entries", "error on the stopping entries")
-    return _picture(parts, x, y, names, alt)
+    return np.outer(rows, columns)
 
 
-def singular_value_picture(found: OwnCompletion) -> str:
-    """The leading singular values behind the completed matrix."""
-    values = found.singular_values[:_MOST_VALUES]
-    x = _Scale(0.0, len(values) + 1.0, _LEFT, _WIDTH - _RIGHT)
-    y = _scale(list(values), _HEIGHT - _BOTTOM, _TOP, False)
-    parts = [
-        f'<path class="stem" d="M{x(k):.1f} {y(0):.1f}V{y(value):.1f}"/>'
-        f'<circle class="dot" cx="{x(k):.1f}" cy="{y(value):.1f}" r="3"/>'
-        for k, value in enumerate(values, start=1)
+def _observed(axes: Axes, found: Completion) -> None:
+    data = found.data
+    share = _blocks(data.row_index, data.column_index, None, data.shape) / _sizes(data.shape)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=share.max(), aspect="auto")
+    axes.set(xlabel=f"columns (of {data.shape[1]})", ylabel=f"rows (of {data.shape[0]})")
+    axes.set(xticks=[], yticks=[])
+
+
+def _components(axes: Axes, found: Completion) -> None:
+    data, determined = found.data, found.determined
+    order = [
+        np.argsort(np.where(x < 0, x.max() + 1, x), kind="stable")
+        for x in (determined.rows, determined.columns)
     ]
-    shown = ", ".join(words(value) for value in values[:5])
-    alt = f"Singular values at depth {found.depth}, in descending order, beginning {shown}"
-    return _picture(parts, x, y, ("number", f"singular values, depth {found.depth}"), alt)
+    place = [np.argsort(x, kind="stable") for x in order]
+    kinds = determined.mask[np.ix_(*order)].astype(float)
+    kinds[place[0][data.row_index], place[1][data.column_index]] = 2.0
+    rows, columns = (
+        np.linspace(0, n - 1, min(n, 2 * _MOST_BLOCKS)).astype(int) for n in data.shape
+    )
+    shown = kinds[np.ix_(rows, columns)]
+    colors = ListedColormap(["#e08070", "#d6e6f2", "#0a3a66"])
+    axes.imshow(shown, cmap=colors, vmin=0, vmax=2, aspect="auto", interpolation="nearest")
+    axes.set(xlabel="columns by group", ylabel="rows by group", xticks=[], yticks=[])
+
+
+def _columns(axes: Axes, found: Completion) -> None:
+    top = found.column_errors.head(_MOST_COLUMNS)
+    # Columns may have units of their own: then a ratio is shown.
+    unit = top.deviation.where(top.deviation > 0, 1.0) if found.scale == "columns" else 1.0
+    axes.barh(range(len(top)), top.error / unit, color="#7fb2d9")
+    axes.plot(top.deviation / unit, range(len(top)), "|", color="#b34700", markersize=9)
+    _named(axes, list(top.index))
+    axes.set_xlabel("error over deviation" if found.scale == "columns" else "test error")
+
+
+def _singular_values(axes: Axes, found: Completion) -> None:
+    values = found.singular_values[:_MOST_VALUES]
+    axes.plot(range(1, len(values) + 1), values, "o-", markersize=3, linewidth=0.8)
+    axes.set(xlabel="number", ylabel="singular value", ylim=(0, None))
+    if not math.isfinite(float(values.max(initial=0.0))):
+        axes.set(ylim=(0, 1))

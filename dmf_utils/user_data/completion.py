@@ -1,301 +1,382 @@
-r"""Complete a partially observed matrix by depth, and judge it on entries that were held out.
+r"""Complete a partially observed matrix by several methods, and judge them on test entries.
 
-The observed entries are parted into three sets: those that are *fitted*, those that a run is
-*stopped* by, and those that are *held out*, on which all methods are judged and which none sees.
+The observed entries are split into three sets: *fitted* ones; *validation* entries, by which every
+method chooses; and *test* entries, by which all are judged, and which none sees.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
-import psutil
 import torch
-from torch import Tensor
 
-from dmf_utils._support.checks import positive, whole_number
-from dmf_utils.convex.nuclear_norm import min_nuclear_norm
+from dmf_utils._support.checks import number, positive, whole_number
 from dmf_utils.factorization.initialization import gaussian
-from dmf_utils.factorization.norms import effective_rank, nuclear_norm, singular_values
-from dmf_utils.flow.flow import gradient_flow
 from dmf_utils.problems.completion import MatrixCompletion
-from dmf_utils.user_data.early_stopping import StoppedRun, stopped_flow
-from dmf_utils.user_data.matrix import OwnMatrix
+from dmf_utils.user_data.cost import (
+    check_memory,
+    choose_hidden,
+    expected_seconds,
+    gradient_dtype,
+    in_words,
+    runs_asked,
+)
+from dmf_utils.user_data.determined import Determined, determined_entries
+from dmf_utils.user_data.judging import Judge, column_errors, disagreements
+from dmf_utils.user_data.keeping import Kept
+from dmf_utils.user_data.matrix import ObservedMatrix
+from dmf_utils.user_data.methods import Biases, Flow, Method, Penalty, Prediction
+from dmf_utils.user_data.offsets import Center, Scale, unlike_axis
 from dmf_utils.user_data.split import Split, split_entries
 
-__all__ = ["CONVEX", "MEAN", "OwnCompletion", "complete"]
+__all__ = ["Completion", "complete"]
 
-CONVEX, MEAN = "minimum nuclear norm", "mean of the fitted entries"
+_COUNTED = 0.5  # share of the total error of one column that is remarked
 
 
 @dataclass(frozen=True)
-class OwnCompletion:
-    """What `complete` found; all numbers in the unit of the data.
+class Completion:
+    """What `complete` found; numbers in the unit of the data, or of each column if scaled.
 
     Attributes
     ----------
-    own : OwnMatrix
+    data : ObservedMatrix
     split : Split
     table : DataFrame
-        A row for each method: ``error``, the root mean square error on the held-out entries;
-        ``spread``, its standard error; ``residual`` on the fitted entries; ``nuclear_norm``,
-        ``effective_rank``, ``gradients`` and ``end``.
+        A row for each method: ``error``, the root mean square error on the test entries;
+        ``spread``, its standard error; ``validation``, the error on the validation entries;
+        ``residual`` on the entries that it was fitted to; ``effective_rank``, ``gradients``, and
+        ``end``.
     paths : dict of DataFrame
-        For each depth, at each look on the way, ``residual`` on the fitted entries and ``error`` on
-        those that stop the run.
-    depth : int
-        Depth of `matrix`.
+        For each run of a flow, at each look, ``residual`` and ``error`` on the validation entries.
+    method : str
+        The one that completes: that of least validation error, unless another was asked for.
     matrix : ndarray, shape (d, d')
-        Observed entries as given, the others as fitted to all observed entries.
-    singular_values : ndarray, shape (min(d, d'),)
-        Of the product matrix that the others are taken from.
+        Observed entries as given, the others as fitted to all observed entries; NaN where nothing
+        determines them.
+    singular_values : ndarray
+        Of the matrix of low rank in the completion.
+    determined : Determined
+    column_errors, disagreements : DataFrame
+        Test error by column, in its own unit; the test entries on which methods differ most.
+    scale : {"none", "rows", "columns"}
+        What has units of its own.
     remarks : tuple of str
         What did not go as asked, and what the file's reader remarked.
     """
 
-    own: OwnMatrix
+    data: ObservedMatrix
     split: Split
     table: pd.DataFrame
-    paths: dict[int, pd.DataFrame]
-    depth: int
+    paths: dict[str, pd.DataFrame]
+    method: str
     matrix: np.ndarray
     singular_values: np.ndarray
+    determined: Determined
+    column_errors: pd.DataFrame
+    disagreements: pd.DataFrame
+    scale: Scale
     remarks: tuple[str, ...]
 
 
 def complete(
-    own: OwnMatrix,
-    depths: Sequence[int] = (1, 2, 3),
+    data: ObservedMatrix,
+    depths: Sequence[int] = (2, 3),
     *,
-    held_out: float = 0.1,
-    stopping: float = 0.1,
-    center: bool = False,
+    test: float = 0.1,
+    validation: float = 0.1,
+    center: Center | Literal["auto"] = "auto",
+    scale: Scale | Literal["auto"] = "auto",
+    bounds: tuple[float, float] | None = None,
+    method: str | None = None,
+    fill_undetermined: bool = False,
     start_norm: float = 1e-3,
     until_loss: float = 1e-6,
-    tolerance: float = 1e-4,
+    tolerance: float | None = None,
     hidden: int | None = None,
     seed: int = 0,
-    progress: bool = False,
-) -> OwnCompletion:
-    r"""Complete a matrix by gradient flow at several depths, beside the minimum nuclear norm.
+    keep: Path | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Completion:
+    r"""Complete a matrix by gradient flow at several depths, beside what one would use instead.
 
-    The values are divided by the root mean square of the fitted ones, so that `start_norm` and
-    `until_loss` mean the same whatever the data's unit. Each depth is run on the fitted entries,
-    and looked at whenever the residual has fallen by a fifth: the run is stopped where the error on
-    the stopping entries was least. Noise is what the last part of a fit follows, so noisy data stop
-    a run early and exact data let it go on to `until_loss`. The minimum nuclear norm solution fits
-    the same entries exactly. The last of `depths` then runs again, on all observed entries and for
-    the same time, and completes the matrix. The loss is a mean over entries, so equal times are
-    comparable.
+    Each method is fitted to the fitted entries and chooses by the validation entries: a flow when
+    to stop, biases their shrinkage, a nuclear norm its penalty. With what it chose it is fitted
+    again to both and judged on the test entries. The method of least validation error is fitted
+    once more, to all observed entries, and completes the matrix.
 
     Parameters
     ----------
-    own : OwnMatrix
+    data : ObservedMatrix
     depths : sequence of int
-        Numbers of factors to compare, the one that completes the matrix last.
-    held_out, stopping : float
-        Shares of the observed entries, between 0 and 1. With ``stopping=0`` no run is stopped
-        early.
-    center : bool
-        Whether the mean of the fitted entries is taken off before and put back after. Off by
-        default: a constant added to all entries changes the rank by one at most, and the flow
-        learns it first where it is large; taken off, it can hide that a matrix has low rank.
+        Numbers of factors to compare.
+    test, validation : float
+        Shares of the observed entries, between 0 and 1. With ``validation=0`` nothing is chosen: no
+        run is stopped early, and the last depth completes.
+    center : {"auto", "none", "mean", "rows", "columns", "both"}
+        What is taken off before a matrix of low rank is fitted. ``"auto"`` compares none and both,
+        with many entries at the least depth only, or takes both alone.
+    scale : {"auto", "none", "rows", "columns"}
+        Whether rows or columns have units of their own. ``"auto"`` finds out by their spreads.
+    bounds : (float, float), optional
+        Least and largest possible value: predictions of all methods are clipped alike.
+    method : str, optional
+        The method that completes, by its name in the table.
+    fill_undetermined : bool
+        Whether entries that nothing determines are filled in all the same.
     start_norm : float
-        :math:`\|W(0)\|_F`, where the entries have mean square 1.
+        :math:`\|W(0)\|_F`, where what is fitted has mean square 1.
     until_loss : float
         Mean squared residual at which a run ends at the latest, in the same unit.
-    tolerance : float
-        Of the flow.
+    tolerance : float, optional
+        Of the flow; by default 1e-4, of large problems 1e-3.
     hidden : int, optional
-        Hidden size, default min(d, d'). A smaller one makes large matrices feasible, and bounds the
-        rank, which is a regularization of its own.
+        Hidden size; by default min(d, d'), of large matrices twice the rank the data can carry,
+        from 50 to 128.
     seed : int
         Of the split and of the start.
-    progress : bool
-        Whether to show bars.
+    keep : Path, optional
+        A folder where finished runs are kept, until all is done.
+    say : callable, optional
+        Is told what is being done; bars are shown as well.
 
     Returns
     -------
-    OwnCompletion
+    Completion
 
     Raises
     ------
     TypeError, ValueError
-        For arguments out of range, values that are all zero, too few entries, or a matrix that does
-        not fit into memory; before any computing.
-
-    Notes
-    -----
-    Product matrix and gradient are dense, and so are the factors.
+        For arguments out of range, too few entries or none that differ, or a matrix that does not
+        fit into memory; before any computing.
     """
-    depths = [whole_number(depth, "depths", 1) for depth in depths]
-    if not depths or len(set(depths)) < len(depths):
-        raise ValueError(f"depths must be different numbers, at least one, got {depths}")
-    for name, value in (
-        ("start_norm", start_norm),
-        ("until_loss", until_loss),
-        ("tolerance", tolerance),
-    ):
-        positive(value, name)
-    if hidden is not None:
-        whole_number(hidden, "hidden", 1)
-    check_memory(own.shape, max(depths), hidden)
-    parts = split_entries(own, held_out, stopping, seed)
-    options = {"until_loss": until_loss, "tolerance": tolerance, "progress": progress}
-    options["hidden"] = hidden
-    task = _Task(own, parts, center, gaussian(start_norm, seed), options)
-    remarks = list(own.remarks)
-    asked = round(held_out * own.n_observed)
-    if len(parts.held_out) < asked:
-        remarks.append(
-            f"{len(parts.held_out)} entries are held out, not {asked}: more would leave a row or a "
-            "column empty"
-        )
-    constant = (task.mean_of_fitted - task.center) / task.unit
-    mean = torch.full(own.shape, constant, dtype=torch.float64)
-    table = {MEAN: task.judge(mean, "")}
+    depths = _checked_depths(depths)
+    start_norm, until_loss = positive(start_norm, "start_norm"), positive(until_loss, "until_loss")
+    coarse = gradient_dtype(data.shape)
+    tolerance = (
+        (1e-3 if coarse else 1e-4) if tolerance is None else positive(tolerance, "tolerance")
+    )
+    given = hidden if hidden is None else whole_number(hidden, "hidden", 1)
+    hidden = given or choose_hidden(data.shape, data.n_observed)
+    bounds = _checked_bounds(bounds, data)
+    memory = check_memory(data.shape, max(depths), hidden)
+    split = split_entries(data, test, validation, seed)
+    remarks = list(data.remarks) + _about(data, split, test, hidden, given)
+    judge = Judge(data, split, _scale(scale, data, split), bounds)
+    values, start = judge.values, gaussian(start_norm, whole_number(seed, "seed", 0))
+    options = {
+        "until_loss": until_loss,
+        "tolerance": tolerance,
+        "hidden": hidden,
+        "gradient_dtype": coarse,
+        "progress": say is not None,
+    }
+    arrays = (values.i, values.j, values.z, split.fitted, split.validation)
+    told = {k: v for k, v in options.items() if k != "progress"}
+    kept = Kept(keep, *(x.tobytes() for x in arrays), repr((told, start)).encode())
+    asked = runs_asked(_checked_center(center), depths, data.n_observed)
+    methods = _methods(asked, hidden or min(data.shape), start, options, kept)
+    if method is not None and method not in [one.name for one in methods]:
+        named = ", ".join(one.name for one in methods)
+        raise ValueError(f"method must be one of {named}, got {method!r}")
+    say = say or (lambda text: None)
+    say(_forecast(data, [n for each in asked.values() for n in each], start, hidden, memory))
+    table, chosen, judged = {}, {}, {}
     with _collected(remarks):
-        runs = {depth: task.follow(depth) for depth in depths}
-        for depth, run in runs.items():
-            table[f"depth {depth}"] = task.judge(run.product, run.end, run.n_gradients)
-        fitted = min_nuclear_norm(
-            task.problem(parts.fitted), tolerance=1e-6, show_progress=progress
+        for one in methods:
+            chosen[one.name] = one.choose(values, split.fitted, split.validation)
+            judged[one.name] = one.fit(values, judge.both)
+            table[one.name] = judge.row(one, judged[one.name], chosen[one.name])
+        name = method or _best(chosen, f"depth {depths[-1]}")
+        final = next(one for one in methods if one.name == name).fit(
+            values, np.arange(data.n_observed)
         )
-        table[CONVEX] = task.judge(fitted.matrix, "all fitted")
-        product = task.again(depths[-1], runs[depths[-1]])
-    matrix = task.in_data_unit(product).numpy()
-    matrix[own.row_index, own.column_index] = own.values
-    return OwnCompletion(
-        own,
-        parts,
+    if kept.taken_up:
+        remarks.append(f"{kept.taken_up} finished runs of an interrupted computation were used")
+    determined = _determined(data, final)
+    matrix = judge.completed(final)
+    remarks += _left_open(data, determined, matrix, fill_undetermined)
+    by_column = column_errors(judge, judged[name])
+    remarks += _dominated(by_column, name, judge.scaling.kind)
+    kept.clear()
+    return Completion(
+        data,
+        split,
         pd.DataFrame(table).T.infer_objects(),
-        {depth: task.in_data_unit_each(run) for depth, run in runs.items()},
-        depths[-1],
+        {one.name: judge.path(one) for one in methods if isinstance(one, Flow) and one.run.looks},
+        name,
         matrix,
-        (task.unit * singular_values(product)).numpy(),
-        tuple(remarks),
+        judge.size * final.singular_values().numpy(),
+        determined,
+        by_column,
+        disagreements(judge, judged),
+        judge.scaling.kind,
+        tuple(dict.fromkeys(remarks)),
     )
 
 
-def check_memory(shape: tuple[int, int], depth: int, hidden: int | None = None) -> None:
-    """Refuse a matrix whose factors and steps would not fit into the memory that is free.
+def _checked_depths(depths: Sequence[int]) -> list[int]:
+    depths = [whole_number(depth, "depths", 1) for depth in depths]
+    if not depths or len(set(depths)) < len(depths):
+        raise ValueError(f"depths must be different numbers, at least one, got {depths}")
+    return depths
 
-    Raises
-    ------
-    ValueError
-        With what it needs and what is there.
-    """
-    d, d_prime = shape
-    k = hidden or min(shape)
-    parameters = d * d_prime if depth == 1 else k * (d + d_prime) + (depth - 2) * k * k
-    needed = 8 * (20 * parameters + 20 * d * d_prime)
-    free = psutil.virtual_memory().available
-    if needed > free:
+
+def _checked_bounds(
+    bounds: tuple[float, float] | None, data: ObservedMatrix
+) -> tuple[float, float] | None:
+    if bounds is None:
+        return None
+    low, high = (number(bound, "bounds") for bound in bounds)
+    if not low < high:
+        raise ValueError(f"bounds must be a smaller and a larger number, got {low:g} and {high:g}")
+    outside = data.values[(data.values < low) | (data.values > high)]
+    if len(outside):
         raise ValueError(
-            f"a {d} × {d_prime} matrix at depth {depth} needs about {needed / 2**30:.1f} GiB of "
-            f"memory, {free / 2**30:.1f} GiB are free: keep fewer rows or "
-            "columns, or give a small hidden size"
+            f"bounds are {low:g} and {high:g}, but {len(outside)} observed values lie outside, "
+            f"such as {outside[0]:g}"
         )
+    return low, high
+
+
+def _scale(scale: str, data: ObservedMatrix, split: Split) -> Scale:
+    if scale not in ("auto", "none", "rows", "columns"):
+        raise ValueError(f"scale must be auto, none, rows or columns, got {scale!r}")
+    if scale != "auto":
+        return scale
+    at = split.fitted
+    size = np.abs(data.values).max() or 1.0
+    return unlike_axis(
+        data.row_index[at], data.column_index[at], data.values[at] / size, data.shape
+    )
+
+
+def _checked_center(center: str) -> str:
+    if center not in ("auto", "none", "mean", "rows", "columns", "both"):
+        raise ValueError(f"center must be auto, none, mean, rows, columns or both, got {center!r}")
+    return center
+
+
+def _methods(
+    asked: Mapping[Center, Sequence[int]],
+    hidden: int,
+    start: gaussian,
+    options: dict[str, object],
+    kept: Kept,
+) -> list[Method]:
+    """Mean, biases, and for each way to centre every depth and the nuclear norm penalty."""
+    methods: list[Method] = [Biases("mean")]
+    for center, depths in asked.items():
+        biases = Biases(center)
+        if biases.center not in ("none", "mean"):
+            methods.append(biases)
+        methods += [Flow(biases, depth, start, options, kept) for depth in depths]
+        methods.append(Penalty(biases, hidden, options["gradient_dtype"] or torch.float64))
+    return methods
+
+
+def _about(
+    data: ObservedMatrix, split: Split, test: float, hidden: int | None, given: int | None
+) -> list[str]:
+    said = []
+    asked = round(test * data.n_observed)
+    if len(split.test) < asked:
+        said.append(
+            f"{len(split.test)} test entries, not {asked}: more would leave a row or a column empty"
+        )
+    if hidden is not None and hidden < min(data.shape):
+        why = "as asked" if given else "chosen by how many entries are observed"
+        said.append(
+            f"hidden size {hidden}, {why}, not min(d, d') = {min(data.shape)}: it bounds the rank"
+        )
+    return said
+
+
+def _forecast(
+    data: ObservedMatrix,
+    depths: Sequence[int],
+    start: gaussian,
+    hidden: int | None,
+    memory: float,
+) -> str:
+    problem = MatrixCompletion.from_entries(
+        *(data.row_index, data.column_index), np.sign(data.values), data.shape
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the hidden size
+        seconds = expected_seconds(problem, depths, start, hidden)
+    size = f"{data.shape[0]} × {data.shape[1]}, {data.n_observed} observed"
+    return f"{size}: {in_words(seconds)}, up to {max(memory / 2**30, 0.1):.1f} GiB of memory"
 
 
 @contextmanager
 def _collected(remarks: list[str]) -> Iterator[None]:
-    """Turn warnings of the solvers into remarks, each once."""
+    """Turn warnings of the solvers into remarks, but not those of the hidden size."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
-    remarks += dict.fromkeys(str(one.message) for one in caught)
+    remarks += [str(w.message) for w in caught if not str(w.message).startswith("hidden = ")]
 
 
-class _Task:
-    """The data in the unit of the computation, and what is done with them."""
+def _best(errors: dict[str, float], otherwise: str) -> str:
+    known = {name: error for name, error in errors.items() if not math.isnan(error)}
+    if known:
+        return min(known, key=known.__getitem__)
+    return next(name for name in reversed(errors) if name.endswith(otherwise))
 
-    def __init__(
-        self,
-        own: OwnMatrix,
-        split: Split,
-        center: bool,
-        start: gaussian,
-        options: dict[str, Any],
-    ) -> None:
-        self.own, self.split, self.start, self.options = own, split, start, options
-        self.mean_of_fitted = float(own.values[split.fitted].mean())
-        self.center = self.mean_of_fitted if center else 0.0
-        centred = own.values[split.fitted] - self.center
-        largest = float(np.abs(centred).max())
-        if largest == 0:
-            what = "equal" if center else "zero"
-            raise ValueError(f"all fitted entries are {what}: there is nothing to learn")
-        self.unit = largest * math.sqrt(float(np.mean((centred / largest) ** 2)))
-        self.rows, self.columns = (
-            torch.from_numpy(own.row_index),
-            torch.from_numpy(own.column_index),
-        )
-        self.values = torch.from_numpy((own.values - self.center) / self.unit)
 
-    def problem(self, which: np.ndarray) -> MatrixCompletion:
-        at = torch.from_numpy(which)
-        return MatrixCompletion.from_entries(
-            self.rows[at], self.columns[at], self.values[at], self.own.shape
-        )
+def _determined(data: ObservedMatrix, final: Prediction) -> Determined:
+    rank = 1
+    if final.factors:
+        # Not the entropy: many small values, as of noise, weigh less so.
+        values = final.singular_values()
+        rank = max(1, round(float(values.sum() ** 2 / values.square().sum().clamp_min(1e-300))))
+    return determined_entries(data.row_index, data.column_index, data.shape, rank)
 
-    def squares(self, W: Tensor, which: np.ndarray) -> Tensor:
-        """Squared errors on the entries `which`, in the unit of the computation."""
-        at = torch.from_numpy(which)
-        return (W[self.rows[at], self.columns[at]] - self.values[at]) ** 2
 
-    def follow(self, depth: int) -> StoppedRun:
-        """Run on the fitted entries, up to the least error on the stopping ones."""
-        stopping = self.split.stopping
+def _left_open(
+    data: ObservedMatrix, determined: Determined, matrix: np.ndarray, fill: bool
+) -> list[str]:
+    """Put NaN where nothing is determined, unless asked to fill, and say so."""
+    is_open = ~determined.mask
+    is_open[data.row_index, data.column_index] = False
+    count, total = int(is_open.sum()), is_open.size - data.n_observed
+    if not fill:
+        matrix[is_open] = np.nan
+    if count == 0:
+        return []
+    rows, columns = (int((x < 0).sum()) for x in (determined.rows, determined.columns))
+    parts = determined.n_components
+    rank = determined.rank
+    reasons = [f"{parts} groups of rows and columns share no entry"] if parts > 1 else []
+    if rows or columns:
+        reasons.append(f"{rows} rows and {columns} columns have too few for rank {rank}")
+    if not reasons:
+        reasons.append(f"matrices of rank {rank} may differ there and agree where it is observed")
+    why = "; ".join(reasons)
+    done = "filled in all the same" if fill else "left as NaN"
+    return [
+        f"{count} of {total} unobserved entries ({100 * count / total:.3g} %) are determined by "
+        f"nothing that is observed, and {done}: {why}"
+    ]
 
-        def error(W: Tensor) -> float:
-            return float(self.squares(W, stopping).mean())
 
-        return stopped_flow(
-            self.problem(self.split.fitted),
-            depth,
-            self.start,
-            error if len(stopping) else None,
-            **self.options,
-        )
-
-    def again(self, depth: int, run: StoppedRun) -> Tensor:
-        """The product matrix of the same run on all observed entries."""
-        if run.is_early and run.time == 0:
-            return run.product
-        problem = self.problem(np.arange(self.own.n_observed))
-        until_time = run.time if run.is_early else None
-        return gradient_flow(
-            problem, depth, self.start, until_time=until_time, **self.options
-        ).product
-
-    def in_data_unit_each(self, run: StoppedRun) -> pd.DataFrame:
-        """The looks of a run, as root mean squares in the unit of the data."""
-        return self.unit * pd.DataFrame(run.looks, columns=["residual", "error"]) ** 0.5
-
-    def judge(self, W: Tensor, end: str, n_gradients: int = 0) -> dict[str, object]:
-        """The row of a method in the table."""
-        squares = self.squares(W, self.split.held_out).numpy()
-        error = math.sqrt(float(squares.mean()))
-        # Of the root of a mean: half the standard error of the mean, over the root.
-        spread = 0.5 * float(squares.std()) / math.sqrt(len(squares)) / error if error > 0 else 0.0
-        fitted = float(self.squares(W, self.split.fitted).mean())
-        return {
-            "error": self.unit * error,
-            "spread": self.unit * spread,
-            "residual": self.unit * math.sqrt(fitted),
-            "nuclear_norm": self.unit * float(nuclear_norm(W)),
-            "effective_rank": float(effective_rank(W)),
-            "gradients": n_gradients,
-            "end": end,
-        }
-
-    def in_data_unit(self, W: Tensor) -> Tensor:
-        """A matrix in the unit of the data, its mean put back."""
-        return self.unit * W + self.center
+def _dominated(by_column: pd.DataFrame, name: str, scale: Scale) -> list[str]:
+    top = by_column.iloc[0]
+    # By its size, and not by a chance error.
+    decides = top.deviation > 3 * by_column.deviation.median()
+    if scale != "none" or len(by_column) < 3 or top.share <= _COUNTED or not decides:
+        return []
+    return [
+        f"one column, {by_column.index[0]!r}, makes {100 * top.share:.0f} % of the squared error "
+        f"of {name}: the error in the table is that column's; see the errors by column, or give "
+        "each its own unit (scale columns)"
+    ]

@@ -1,11 +1,12 @@
-"""Gradient flow that is stopped where the error on other entries is least."""
+"""Gradient flow with early stopping: kept where the error on validation entries is least."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from dmf_utils._support.progress import progress_bar
@@ -15,32 +16,37 @@ from dmf_utils.flow.flow import gradient_flow
 from dmf_utils.flow.trajectory import Status
 from dmf_utils.problems.base import Problem
 
-__all__ = ["StoppedRun", "stopped_flow"]
+__all__ = ["EarlyStopping", "early_stopping"]
 
-_LEVEL = 0.8  # the loss falls by this factor from one look to the next
-_PATIENCE = 0.1  # a run ends when the loss has fallen by this factor since the best look
+# The loss falls by this factor from one look to the next: by the first where the least error may
+# be, by the second while the error follows the loss, or has risen already.
+_FINE, _COARSE = 0.95, 0.8
+# A run ends when the loss has fallen by the first factor since the best look, or by the second
+# while the error has risen by the third.
+_PATIENCE, _SHORT_PATIENCE, _RISE = 0.1, 0.7, 1.05
 
 
 @dataclass(frozen=True)
-class StoppedRun:
-    """A run up to where it was stopped.
+class EarlyStopping:
+    """A run up to its best look.
 
     Attributes
     ----------
-    product : Tensor, shape (d, d')
+    factors : list of Tensor
+        ``[W_1, ..., W_N]``.
     time : float
-        Time of the flow at `product`.
+        Time of the flow there.
     n_gradients : int
         Of the whole run, which goes on for a while to see that the error no longer falls.
     looks : list of (float, float)
-        Loss and error at each look.
+        Loss and validation error at each look.
     end : str
         Why it ended, for a person.
     is_early : bool
         Whether the error rose again before the loss reached what was asked.
     """
 
-    product: Tensor
+    factors: list[Tensor]
     time: float
     n_gradients: int
     looks: list[tuple[float, float]]
@@ -48,21 +54,23 @@ class StoppedRun:
     is_early: bool
 
 
-def stopped_flow(
+def early_stopping(
     problem: Problem,
     depth: int,
     start: Start,
-    error: Callable[[Tensor], float] | None,
+    error: Callable[[Sequence[Tensor]], float] | None,
     until_loss: float,
     *,
     hidden: int | None = None,
     tolerance: float = 1e-5,
+    gradient_dtype: torch.dtype | None = None,
     progress: bool = False,
-) -> StoppedRun:
-    r"""Follow gradient flow, look whenever the loss has fallen by a fifth, keep the best look.
+) -> EarlyStopping:
+    r"""Follow gradient flow, look at the error again and again as the loss falls, keep the best.
 
-    The run ends at `until_loss`, or when the loss has fallen to a tenth of what it was at the
-    best look: the error can rise for a while, as when a mode is learned that needs the next one.
+    The run ends at `until_loss`; or when the loss has fallen to a tenth of what it was at the best
+    look; or to 0.7 of it, if the error has risen by 5 % in the mean. The error may rise for a
+    while, as when a mode is learned that needs the next one.
 
     Parameters
     ----------
@@ -70,42 +78,45 @@ def stopped_flow(
     depth : int
     start : Start
     error : callable, or None
-        Error of a product matrix, on entries that the problem does not see. None for a run that
-        nothing stops before `until_loss`.
+        Mean squared error of the product of given factors, on entries that the problem does not
+        see. None for a run that nothing stops before `until_loss`.
     until_loss, tolerance : float
-    hidden : int, optional
+    hidden, gradient_dtype
         As of `gradient_flow`.
     progress : bool
         Whether to show a bar.
 
     Returns
     -------
-    StoppedRun
+    EarlyStopping
 
     Warns
     -----
     RuntimeWarning
         If the flow cannot go on, as `gradient_flow` says.
+
+    References
+    ----------
+    L. Prechelt, *Early stopping – but when?*, Neural Networks: Tricks of the Trade, 1998.
     """
-    if error is None:
-        options = {"hidden": hidden, "tolerance": tolerance, "progress": progress}
-        run = gradient_flow(problem, depth, start, until_loss, **options)
-        return StoppedRun(run.product, run.time, run.n_gradients, [], _end(run.status), False)
+    options = {"tolerance": tolerance, "gradient_dtype": gradient_dtype}
     factors = start.factors(tuple(problem.shape), depth, hidden)
-    product = product_matrix(factors)
-    loss = first = float(problem.loss(product))
-    looks = [(loss, error(product))]
-    best, best_product, time, best_time, n_gradients = 0, product, 0.0, 0.0, 0
+    if error is None:
+        run = gradient_flow(problem, depth, factors, until_loss, progress=progress, **options)
+        return EarlyStopping(run.factors, run.time, run.n_gradients, [], _end(run.status), False)
+    loss = first = float(problem.loss(product_matrix(factors)))
+    looks = [(loss, error(factors))]
+    best, best_factors, time, best_time, n_gradients = 0, factors, 0.0, 0.0, 0
     status = Status.reached
     with progress_bar(f"depth {depth}", total=100, show=progress) as bar:
-        while status is Status.reached and loss > max(until_loss, _PATIENCE * looks[best][0]):
-            level = max(_LEVEL * loss, until_loss)
-            run = gradient_flow(problem, depth, factors, level, tolerance=tolerance)
-            factors, product, loss, status = run.factors, run.product, run.loss, run.status
+        while status is Status.reached and loss > until_loss and not _is_over(looks, best):
+            fall = _COARSE if _is_plain(looks, best) else _FINE
+            run = gradient_flow(problem, depth, factors, max(fall * loss, until_loss), **options)
+            factors, loss, status = run.factors, run.loss, run.status
             time, n_gradients = time + run.time, n_gradients + run.n_gradients
-            looks.append((loss, error(product)))
+            looks.append((loss, error(factors)))
             if looks[-1][1] < looks[best][1]:
-                best, best_product, best_time = len(looks) - 1, product, time
+                best, best_factors, best_time = len(looks) - 1, factors, time
             gone = math.log(max(loss, 1e-300) / first) / math.log(until_loss / first)
             bar.update_to(min(99, int(100 * gone)))
         bar.update_to(100)
@@ -113,7 +124,23 @@ def stopped_flow(
     end = _end(status)
     if is_early:
         end = "stopped early" if best else "no better than its start"
-    return StoppedRun(best_product, best_time, n_gradients, looks, end, is_early)
+    return EarlyStopping(best_factors, best_time, n_gradients, looks, end, is_early)
+
+
+def _is_over(looks: Sequence[tuple[float, float]], best: int) -> bool:
+    (loss, error), (best_loss, best_error) = looks[-1], looks[best]
+    has_risen = loss <= _SHORT_PATIENCE * best_loss and error > _RISE * best_error
+    return loss <= _PATIENCE * best_loss or (has_risen and best > 0)
+
+
+def _is_plain(looks: Sequence[tuple[float, float]], best: int) -> bool:
+    """Whether the error fell by most of what the loss did, in logarithms, or has risen by much."""
+    if len(looks) < 2:
+        return False
+    if looks[-1][1] > (1 + 0.4 * (_RISE - 1)) * looks[best][1]:
+        return True
+    fell = [math.log(max(b, 1e-300) / max(a, 1e-300)) for a, b in zip(*looks[-2:], strict=True)]
+    return fell[1] <= 0.8 * fell[0]
 
 
 def _end(status: Status) -> str:

@@ -1,23 +1,25 @@
-"""A partially observed matrix of the reader's own: read from a file, and written back completed."""
+"""A partially observed matrix of the reader's own."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dmf_utils._support.files import write_whole
-from dmf_utils.user_data.triplets import DELIMITERS, NAMES, listed, read_triplets, write_triplets
+from dmf_utils.user_data.columns import NAMES
+from dmf_utils.user_data.entries import check_sentinels, listed
+from dmf_utils.user_data.text import MatrixFileError
 
-__all__ = ["OwnMatrix", "read_matrix", "write_completed"]
+__all__ = ["Kind", "ObservedMatrix"]
+
+Kind = Literal["triplets", "wide", "array"]
 
 
 @dataclass(frozen=True)
-class OwnMatrix:
+class ObservedMatrix:
     """Observed entries of a matrix, with the names that its rows and columns have in the file.
 
     Make one with `read_matrix` or `from_array`. Rows and columns without an observed entry are left
@@ -33,9 +35,11 @@ class OwnMatrix:
     names : (str, str, str)
         What the file calls a row, a column and a value.
     remarks : tuple of str
-        What the reader of the file should know: entries given twice, rows without any.
+        What the reader of the file should know: which columns were used, entries given twice.
     full_shape : (int, int) or None
         Shape of the array, where the matrix comes from one; `rows` and `columns` count in it.
+    kind : {"triplets", "wide", "array"}
+        How the file was laid out.
     """
 
     rows: tuple[str, ...]
@@ -46,14 +50,7 @@ class OwnMatrix:
     names: tuple[str, str, str] = NAMES
     remarks: tuple[str, ...] = ()
     full_shape: tuple[int, int] | None = None
-
-    def __post_init__(self) -> None:
-        d, d_prime = self.shape
-        if self.n_observed == d * d_prime:
-            raise ValueError(
-                f"all {d} × {d_prime} entries are observed: there is nothing to complete; leave "
-                "out, or set to NaN, those that are not known"
-            )
+    kind: Kind = "triplets"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -66,156 +63,146 @@ class OwnMatrix:
         return len(self.values)
 
     @classmethod
-    def from_array(cls, array: ArrayLike, where: str = "array") -> OwnMatrix:
-        """A matrix in which NaN marks what is unobserved.
+    def from_array(
+        cls, array: ArrayLike, where: str = "array", missing: Sequence[float] | None = ()
+    ) -> Self:
+        """A matrix in which NaN, or the mask of a masked array, marks what is unobserved.
 
         Parameters
         ----------
         array : array of numbers, shape (d, d')
         where : str
             What errors call it.
+        missing : sequence of float, or None
+            As of `without`.
 
         Raises
         ------
         TypeError
             If the array does not hold real numbers.
-        ValueError
+        MatrixFileError
             If it is no matrix, has an infinite entry, or has none observed, or all.
         """
+        mask = np.ma.getmaskarray(array) if isinstance(array, np.ma.MaskedArray) else False
         array = np.asarray(array)
-        if array.dtype.kind not in "fiu":
+        if array.dtype.kind not in "fiub":
             raise TypeError(
                 f"{where}: must hold real numbers, got dtype {array.dtype}; convert it with "
                 "astype(float)"
             )
         if array.ndim != 2:
-            raise ValueError(
+            raise MatrixFileError(
                 f"{where}: must be a matrix, got shape {array.shape}; give it rows and columns"
             )
-        array = array.astype(float)
-        infinite = np.argwhere(np.isinf(array))
-        if len(infinite):
-            i, j = infinite[0]
-            raise ValueError(
-                f"{where}: the entry in row {i}, column {j} (from 0) is infinite; put NaN where "
-                "nothing is observed"
+        array = np.where(mask, np.nan, array.astype(float))
+        i, j = np.nonzero(~np.isnan(array))
+        return cls.from_indices(i, j, array[i, j], array.shape, where, missing)
+
+    @classmethod
+    def from_indices(
+        cls,
+        row_index: np.ndarray,
+        column_index: np.ndarray,
+        values: np.ndarray,
+        full_shape: tuple[int, int],
+        where: str = "matrix",
+        missing: Sequence[float] | None = (),
+    ) -> Self:
+        """A matrix by the places and values of its observed entries, as a sparse one has them.
+
+        Raises
+        ------
+        MatrixFileError
+            If a value is infinite or NaN, or if none is observed, or all.
+        """
+        finite = np.isfinite(values)
+        if not finite.all():
+            at = int(np.flatnonzero(~finite)[0])
+            raise MatrixFileError(
+                f"{where}: the entry in row {row_index[at]}, column {column_index[at]} (from 0) is "
+                "infinite or NaN; give finite numbers, and NaN only where nothing is observed"
             )
-        seen = ~np.isnan(array)
-        if not seen.any():
-            raise ValueError(f"{where}: has no observed entry, only NaN; give some")
-        kept = [np.flatnonzero(seen.any(axis=1 - axis)) for axis in (0, 1)]
-        remarks = [
-            f"{where}: {listed(name, sorted(set(range(size)) - set(at.tolist())))} (from 0) "
-            "without an observed entry: left out, NaN in the completed matrix"
-            for name, size, at in zip(("row", "column"), array.shape, kept, strict=True)
-            if len(at) < size
-        ]
-        part = array[np.ix_(*kept)]
-        i, j = np.nonzero(~np.isnan(part))
+        if not len(values):
+            raise MatrixFileError(f"{where}: has no observed entry; give some")
+        used, places, remarks = [], [], []
+        for of, size, index in zip(
+            ("row", "column"), full_shape, (row_index, column_index), strict=True
+        ):
+            kept, place = np.unique(index, return_inverse=True)
+            used.append(kept)
+            places.append(place)
+            empty = np.setdiff1d(np.arange(size), kept)
+            if len(empty):
+                remarks.append(
+                    f"{where}: {listed(of, empty)} (from 0) without an observed entry: left out, "
+                    "NaN in the completed matrix"
+                )
         return cls(
-            *(tuple(map(str, at.tolist())) for at in kept),
-            row_index=i,
-            column_index=j,
-            values=part[i, j],
+            *(tuple(map(str, kept.tolist())) for kept in used),
+            row_index=places[0],
+            column_index=places[1],
+            values=np.asarray(values, dtype=float),
             remarks=tuple(remarks),
-            full_shape=array.shape,
-        )
+            full_shape=(int(full_shape[0]), int(full_shape[1])),
+            kind="array",
+        ).without(missing, where)
 
+    def without(self, missing: Sequence[float] | None, where: str) -> Self:
+        """This matrix without the values that mark a missing entry.
 
-def read_matrix(path: str | os.PathLike[str], header: bool = True) -> OwnMatrix:
-    """Read a partially observed matrix from a file.
+        Parameters
+        ----------
+        missing : sequence of float, or None
+            None to ask where some usual mark may be one; empty to take all as data.
+        where : str
+            What errors call it.
 
-    Parameters
-    ----------
-    path : path
-        A text file of triplets, ``.csv`` parted by commas or ``.tsv`` by tabs, or an ``.npy`` array
-        in which NaN marks what is unobserved. A line of triplets has a row's name, a column's name
-        and a value, in the columns that the header calls ``row``, ``column`` and ``value``, else in
-        the first three; what else it has is not used. Names are words or numbers. Rows and columns
-        are put in the order of their numbers if all names are whole numbers, else in that of their
-        first appearance.
-    header : bool
-        Whether the first line of triplets names the columns.
+        Raises
+        ------
+        MatrixFileError
+            If such a mark lies apart from the other values, or if of what is left all entries are
+            observed, or none, or there is a single row or column.
+        """
+        own_units = self.column_index if self.kind != "triplets" else None
+        kept = check_sentinels(where, self.values, missing, own_units)
+        if kept.all():
+            return self._checked(where)
+        if not kept.any():
+            raise MatrixFileError(f"{where}: every value is one of those that mark a missing one")
+        marks = ", ".join(f"{mark:g}" for mark in missing or ())
+        remarks = [f"{where}: {int((~kept).sum())} entries with the value {marks} are not known"]
+        names, places = [], []
+        for of, have, index in (
+            ("row", self.rows, self.row_index[kept]),
+            ("column", self.columns, self.column_index[kept]),
+        ):
+            used, place = np.unique(index, return_inverse=True)
+            names.append(tuple(have[k] for k in used))
+            places.append(place)
+            empty = [have[k] for k in np.setdiff1d(np.arange(len(have)), used)]
+            if empty:
+                remarks.append(f"{where}: {listed(of, empty)} without an observed entry: left out")
+        return type(self)(
+            *names,
+            *places,
+            self.values[kept],
+            self.names,
+            (*self.remarks, *remarks),
+            self.full_shape,
+            self.kind,
+        )._checked(where)
 
-    Returns
-    -------
-    OwnMatrix
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    TypeError, ValueError
-        For another kind of file, a missing header, a line that is not such a triplet, or one entry
-        with two values: the message names the line.
-    """
-    path = Path(path).expanduser()
-    if path.is_dir():
-        raise ValueError(f"{path}: is a folder; name a file in it")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file; check its name")
-    ending = path.suffix.lower()
-    if ending == ".npy":
-        try:
-            array = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError, OSError):
-            # NumPy's own words would advise to unpickle the file.
-            raise ValueError(
-                f"{path.name}: is not an array of numbers as numpy.save writes it; save one, with "
-                "NaN where nothing is observed"
-            ) from None
-        return OwnMatrix.from_array(array, path.name)
-    if ending not in DELIMITERS:
-        raise ValueError(
-            f"{path.name}: must end in .csv or .tsv (a line for each observed entry: row, column, "
-            "value) or .npy (an array with NaN)"
-        )
-    triplets = read_triplets(path, header)
-    try:
-        return OwnMatrix(**vars(triplets))
-    except ValueError as error:
-        raise ValueError(f"{path.name}: {error}") from None
-
-
-def write_completed(own: OwnMatrix, matrix: np.ndarray, path: str | os.PathLike[str]) -> None:
-    """Write a completed matrix: an array as an array, triplets as triplets of all entries.
-
-    The file is written beside its place and then put there whole.
-
-    Parameters
-    ----------
-    own : OwnMatrix
-        Whose names, order and full shape to use.
-    matrix : array, shape (d, d')
-    path : path
-        ``.npy``, ``.csv`` or ``.tsv``. Triplets get a fourth column that says whether the entry was
-        observed.
-
-    Raises
-    ------
-    ValueError
-        If the shape is another, or the ending.
-    """
-    path, matrix = Path(path), np.asarray(matrix, dtype=float)
-    if matrix.shape != own.shape:
-        raise ValueError(f"matrix must have shape {own.shape}, got {matrix.shape}")
-    if path.suffix.lower() not in (".npy", *DELIMITERS):
-        raise ValueError(f"path must end in .npy, .csv or .tsv, got {path.name!r}")
-
-    def write(file: IO[bytes]) -> None:
-        if path.suffix.lower() == ".npy":
-            full = np.full(own.full_shape or own.shape, np.nan)
-            kept = (own.rows, own.columns) if own.full_shape else map(range, own.shape)
-            full[np.ix_(*([int(k) for k in names] for names in kept))] = matrix
-            np.save(file, full)
-            return
-        seen = np.zeros(own.shape, dtype=bool)
-        seen[own.row_index, own.column_index] = True
-        lines = (
-            (row, column, float(matrix[i, j]), bool(seen[i, j]))
-            for i, row in enumerate(own.rows)
-            for j, column in enumerate(own.columns)
-        )
-        write_triplets(file, DELIMITERS[path.suffix.lower()], own.names, lines)
-
-    write_whole(path, write)
+    def _checked(self, where: str) -> Self:
+        d, d_prime = self.shape
+        if min(d, d_prime) < 2:
+            one = "row" if d < 2 else "column"
+            raise MatrixFileError(
+                f"{where}: there is one {one} only: its entries say nothing about each other; give "
+                "at least two rows and two columns"
+            )
+        if self.n_observed == d * d_prime:
+            raise MatrixFileError(
+                f"{where}: all {d} × {d_prime} entries are observed: there is nothing to complete; "
+                "leave out, or set to NaN, those that are not known"
+            )
+        return self

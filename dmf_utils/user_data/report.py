@@ -2,62 +2,42 @@
 
 from __future__ import annotations
 
-from html import escape
+import hashlib
+import math
+import re
+from pathlib import Path
 
+import jinja2
 import numpy as np
+import pandas as pd
 
-from dmf_utils.user_data.charts import error_picture, path_picture, singular_value_picture, words
-from dmf_utils.user_data.completion import CONVEX, MEAN, OwnCompletion
+from dmf_utils.user_data.charts import charts
+from dmf_utils.user_data.completion import Completion
 
-__all__ = ["as_html", "as_text", "verdict"]
+__all__ = ["as_html", "as_text", "digest_in", "is_unchanged", "verdict", "words"]
 
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1b1b1b; --paper: #fff; --faint: #d9d9d9; --soft: #555;
-  --s1: #666; --s2: #b34700; --s3: #0063a0; --s4: #007a56; --s5: #a3497c; --s6: #5c4400; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --paper: #16181c; --faint: #3a3d42;
-  --soft: #b5b5b5; --s1: #b0b0b0; --s2: #ff9a5c; --s3: #6cb8f0; --s4: #4fd0a5; --s5: #eba0cb;
-  --s6: #d9bd72; } }
-* { box-sizing: border-box; }
-body { font: 1rem/1.45 system-ui, sans-serif; color: var(--ink); background: var(--paper);
-  max-width: 62rem; margin: 0 auto; padding: 1.2rem; overflow-wrap: anywhere; }
-h1 { font-size: 1.5rem; margin: 0 0 .6rem; } h2 { font-size: 1.1rem; margin: 1.2rem 0 .4rem; }
-.wide { overflow-x: auto; margin-bottom: 1rem; }
-table { overflow-wrap: normal; border-collapse: collapse; font-variant-numeric: tabular-nums;
-  width: 100%; }
-th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid var(--faint); }
-th:first-child, td:first-child, td:last-child, th:last-child { text-align: left; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem .9rem; margin: 0; }
-dt { color: var(--soft); } dd { margin: 0; }
-.pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr));
-  gap: .8rem; } figure { margin: 0; break-inside: avoid; }
-figcaption { font-size: .87em; color: var(--soft); } svg { width: 100%; height: auto; }
-svg text { font: 11px system-ui, sans-serif; fill: var(--ink); }
-svg .x { text-anchor: middle; } svg .y { text-anchor: end; }
-.axis { fill: none; stroke: var(--soft); } .grid { stroke: var(--faint); stroke-width: .6; }
-.dot { fill: var(--s3); } .bar { stroke: var(--s3); stroke-width: 2; }
-.stem { stroke: var(--s3); stroke-width: 1.2; }
-.line { fill: none; stroke-width: 1.8; } .ring { fill: var(--paper); stroke-width: 2; }
-.s1 { stroke: var(--s1); } .s2 { stroke: var(--s2); } .s3 { stroke: var(--s3); }
-.s4 { stroke: var(--s4); } .s5 { stroke: var(--s5); } .s6 { stroke: var(--s6); }
-@media print { :root { color-scheme: light; --ink: #000; --paper: #fff; --faint: #ccc;
-  --soft: #444; --s1: #666; --s2: #b34700; --s3: #0063a0; --s4: #007a56; --s5: #a3497c;
-  --s6: #5c4400; } @page { margin: 14mm; } body { font-size: 9pt; padding: 0; }
-  h1 { font-size: 14pt; } h2 { font-size: 11pt; } th, td { padding: .15rem .35rem; }
-  .pictures { grid-template-columns: repeat(3, 1fr); } .wide { overflow: visible; } }
-"""
 _HEADS = {
-    "error": "held-out error",
+    "error": "test error",
     "spread": "± standard error",
+    "validation": "validation error",
     "residual": "residual on fitted",
-    "nuclear_norm": "nuclear norm",
     "effective_rank": "effective rank",
     "gradients": "gradients",
 }
+_MOST_ROWS = 15
+_MARK = re.compile(r'<meta name="dmf" content="([0-9a-f]{64}) ([0-9a-f]{64})">')
 
 
-def _rows(found: OwnCompletion) -> list[list[str]]:
+def words(number: float) -> str:
+    """A number in three figures, as a person writes it."""
+    if number == 0 or not math.isfinite(number):
+        return "" if math.isnan(number) else f"{number:g}"
+    return f"{number:.3g}" if 1e-3 <= abs(number) < 1e5 else f"{number:.2e}"
+
+
+def _rows(found: Completion) -> list[list[str]]:
     """The table in words, a head and a row for each method."""
-    rows = [["method", *_HEADS.values(), "end"]]
+    rows = [["method", *_HEADS.values(), "chosen"]]
     for name, row in found.table.iterrows():
         numbers = [words(float(row[column])) for column in list(_HEADS)[:-1]]
         gradients = str(row.gradients) if row.gradients else ""
@@ -65,7 +45,7 @@ def _rows(found: OwnCompletion) -> list[list[str]]:
     return rows
 
 
-def as_text(found: OwnCompletion) -> str:
+def as_text(found: Completion) -> str:
     """The table for a terminal."""
     rows = _rows(found)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -76,122 +56,122 @@ def as_text(found: OwnCompletion) -> str:
     return "\n".join(lines)
 
 
-def verdict(found: OwnCompletion) -> str:
-    """What the held-out errors say, and whether the difference is more than chance may make."""
+def verdict(found: Completion) -> str:
+    """Which method wins, whether by more than chance may make, and whether to use any."""
     table = found.table
-    chosen, convex = table.loc[f"depth {found.depth}"], table.loc[CONVEX]
-    difference = abs(chosen.error - convex.error)
-    chance = 2 * (chosen.spread**2 + convex.spread**2) ** 0.5
-    if difference <= chance:
-        said = (
-            f"On the held-out entries, depth {found.depth} and the minimum nuclear norm solution "
-            "do not differ by more than twice the standard error."
+    errors = table.error.astype(float)
+    least = str(errors.idxmin())
+    said = f"On the test entries the least error is that of {least}: {words(errors[least])}."
+    flows = [name for name in table.index if "depth " in name]
+    others = [name for name in table.index if "depth " not in name]
+    flow, other = (str(errors[names].idxmin()) for names in (flows, others))
+    chance = 2 * math.hypot(table.spread[flow], table.spread[other])
+    if abs(errors[flow] - errors[other]) <= chance:
+        said += (
+            f" The best flow ({flow}, {words(errors[flow])}) and the best other method ({other}, "
+            f"{words(errors[other])}) do not differ by more than twice the standard error."
         )
     else:
-        word = "smaller" if chosen.error < convex.error else "larger"
-        ratio = max(chosen.error, convex.error) / max(min(chosen.error, convex.error), 1e-300)
-        said = (
-            f"On the held-out entries, the error at depth {found.depth} is {word} than that of the "
-            f"minimum nuclear norm solution, by a factor of {words(ratio)}."
+        word = "smaller" if errors[flow] < errors[other] else "larger"
+        said += (
+            f" The error of the best flow ({flow}, {words(errors[flow])}) is {word} than that of "
+            f"the best other method ({other}, {words(errors[other])})."
         )
-    least = str(table.error.astype(float).idxmin())
-    if chosen.error >= table.loc[MEAN].error:
-        said += " It is no better than the mean of the fitted entries: do not use the completion."
-    elif least != f"depth {found.depth}":
-        said += f" Least of all is that of: {least}."
+    said += f" The matrix is completed by {found.method}"
+    said += ", which the validation entries chose." if len(found.split.validation) else "."
+    simple = min((name for name in ("mean", "biases") if name in table.index), key=errors.get)
+    if found.method != simple and errors[found.method] >= errors[simple]:
+        said += f" It is no better than the {simple}: do not use the completion."
+    elif found.method == "mean":
+        said += " Nothing is better than the mean: do not use the completion."
     return said
 
 
-def _root_mean_square(values: np.ndarray) -> float:
-    largest = float(np.abs(values).max()) or 1.0
-    return largest * float(np.mean((values / largest) ** 2)) ** 0.5
+def _facts(found: Completion) -> dict[str, str]:
+    data, split = found.data, found.split
+    d, d_prime = data.shape
+    size = float(np.abs(data.values).max()) or 1.0
+    square = size * math.sqrt(float(np.mean((data.values / size) ** 2)))
+    return {
+        "Matrix": f"{d} rows ({data.names[0]}), {d_prime} columns ({data.names[1]})",
+        "Observed": f"{data.n_observed} entries ({data.names[2]}), "
+        f"{100 * data.n_observed / (d * d_prime):.3g} % of all",
+        "Split into": f"{len(split.fitted)} fitted, {len(split.validation)} validation and "
+        f"{len(split.test)} test entries",
+        "Values": f"from {words(data.values.min())} to {words(data.values.max())}, root mean "
+        f"square {words(square)}",
+    }
 
 
-def as_html(found: OwnCompletion, name: str, facts: dict[str, str]) -> str:
+def _in_words(frame: pd.DataFrame) -> list[list[str]]:
+    lines = [[str(name) for name in frame.columns]]
+    for row in frame.itertuples(index=False):
+        lines.append([words(x) if isinstance(x, float) else str(x) for x in row])
+    return lines
+
+
+def as_html(found: Completion, name: str, facts: dict[str, str], digest: str = 64 * "0") -> str:
     """The page.
 
     Parameters
     ----------
-    found
-        What to report.
-    name
+    found : Completion
+    name : str
         Of the file that the matrix comes from.
-    facts
+    facts : dict
         Further facts for the list at the top, such as the date and the versions.
+    digest : str
+        SHA-256 of the completed file, by which `is_unchanged` knows it.
 
     Returns
     -------
     str
-        HTML without a script and without a reference to anything outside. All names are escaped.
+        HTML without a script and without a reference to anything outside. All names are text: the
+        template escapes whatever it is given.
     """
-    own, split = found.own, found.split
-    d, d_prime = own.shape
-    facts = {
-        "File": name,
-        "Matrix": f"{d} rows ({own.names[0]}), {d_prime} columns ({own.names[1]})",
-        "Observed": f"{own.n_observed} entries ({own.names[2]}), "
-        f"{100 * own.n_observed / (d * d_prime):.3g} % of all",
-        "Parted into": f"{len(split.fitted)} fitted, {len(split.stopping)} to stop a run by, "
-        f"{len(split.held_out)} held out",
-        "Values": f"from {words(own.values.min())} to {words(own.values.max())}, root mean square "
-        f"{words(_root_mean_square(own.values))}",
-        **facts,
-    }
-    head, *rows = _rows(found)
-    listed = "".join(
-        f"<dt>{escape(key)}</dt><dd>{escape(text)}</dd>" for key, text in facts.items()
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
     )
-    table = f"<tr>{''.join(f'<th scope=col>{escape(cell)}</th>' for cell in head)}</tr>"
-    table += "".join(f"<tr>{''.join(f'<td>{escape(c)}</td>' for c in row)}</tr>" for row in rows)
-    remarks = "".join(f"<li>{escape(remark)}</li>" for remark in found.remarks)
-    pictures = [
-        (
-            error_picture(found),
-            "Root mean square error on the held-out entries, ± its standard error.",
-        ),
-        (
-            path_picture(found),
-            "Along each run, from left to right. The circle is where it was stopped: where a "
-            "line turns up, what the flow still learns no longer helps on other entries.",
-        ),
-        (singular_value_picture(found), "Singular values of the product matrix that completes."),
-    ]
-    figures = "".join(
-        f"<figure>{picture}<figcaption>{escape(text)}</figcaption></figure>"
-        for picture, text in pictures
-        if picture
+    by_column = found.column_errors.head(_MOST_ROWS).reset_index()
+    page = environment.get_template("report.html.jinja").render(
+        name=name,
+        verdict=verdict(found),
+        facts={"File": name} | _facts(found) | facts,
+        table=_rows(found),
+        unit="" if found.scale == "none" else f"spreads of its {found.scale[:-1]}",
+        charts=charts(found),
+        by_column=_in_words(by_column),
+        more_columns=max(0, len(found.column_errors) - _MOST_ROWS),
+        disagreements=_in_words(found.disagreements),
+        method=found.method,
+        has_validation=bool(len(found.split.validation)),
+        remarks=found.remarks,
     )
-    stopped = (
-        "A run was stopped where its error on the stopping entries was least."
-        if len(split.stopping)
-        else "No run was stopped early."
-    )
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Completion of {escape(name)}</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<main>
-<h1>Completion of {escape(name)}</h1>
-<p>{escape(verdict(found))}</p>
-<dl>{listed}</dl>
-<h2>Error by depth</h2>
-<div class="wide" tabindex="0" role="region" aria-label="Table of methods">
-<table>{table}</table></div>
-<div class="pictures">{figures}</div>
-<h2>How it was made</h2>
-<p>A product of N matrices started near zero and followed gradient flow on the fitted entries.
-{stopped} The minimum nuclear norm solution fits the same entries exactly. All methods are judged by
-the root mean square error on the held-out entries, which none of them saw. The completed matrix
-comes from depth {found.depth}, run again on all observed entries; these stand in it as given.
-The held-out entries are a random choice of the observed ones: the error says as much about the
-unobserved entries as these are like the observed.</p>
-{f"<h2>Remarks</h2><ul>{remarks}</ul>" if remarks else ""}
-</main>
-</body>
-</html>
-"""
+    return _marked(page, digest)
+
+
+def _marked(page: str, digest: str) -> str:
+    """The page with its own digest, taken without it, and that of the completed file."""
+    own = hashlib.sha256(page.encode()).hexdigest()
+    return page.replace("<head>\n", f'<head>\n<meta name="dmf" content="{own} {digest}">\n', 1)
+
+
+def is_unchanged(path: Path) -> bool:
+    """Whether a file is a report as it was written here: one that was changed is the user's."""
+    try:
+        page = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    mark = _MARK.search(page)
+    if mark is None:
+        return False
+    bare = page.replace(f"{mark[0]}\n", "", 1)
+    return hashlib.sha256(bare.encode()).hexdigest() == mark[1]
+
+
+def digest_in(path: Path) -> str | None:
+    """The digest of the completed file that an unchanged report states."""
+    return _MARK.search(path.read_text(encoding="utf-8"))[2] if is_unchanged(path) else None

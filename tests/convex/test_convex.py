@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 
+import cvxpy as cp
 import numpy as np
 import pytest
 import torch
@@ -121,6 +122,83 @@ def test_cvxpy_finds_the_same(name: str, solver: str) -> None:
     # The matrix is settled more slowly than its norm: quadratically, where it is not a vertex.
     distance = torch.linalg.matrix_norm(theirs.matrix - ours.matrix)
     assert distance <= 1e-3 * torch.linalg.matrix_norm(ours.matrix)
+
+
+# --- observations that may be missed by a residual ------------------------------------------------
+
+
+def check_certificate_with_residual(
+    problem: Problem, found: MinimumNuclearNorm, width: float, gap: float
+) -> None:
+    """Feasible pair of the relaxed problem, and the values and gap that are claimed of it."""
+    y = observations(problem)
+    assert (measured(problem, found.matrix) - y).abs().max() <= width * (1 + 1e-9)
+    assert torch.linalg.matrix_norm(adjoint(problem, found.dual), ord=2) <= 1 + 1e-9
+    primal = float(nuclear_norm(found.matrix))
+    dual = float(found.dual @ y - width * found.dual.abs().sum())
+    assert found.nuclear_norm == pytest.approx(primal, rel=1e-12)
+    assert found.gap == pytest.approx((primal - dual) / primal, abs=1e-12)
+    assert 0 <= found.gap <= gap
+
+
+@pytest.mark.parametrize("width", [1e-3, 0.2])
+@pytest.mark.parametrize("name", NAMES)
+def test_residual_against_cvxpy(name: str, width: float) -> None:
+    problem = PROBLEMS[name]
+    ours = min_nuclear_norm(problem, residual=width, tolerance=1e-7)
+    assert ours.method == "douglas-rachford"
+    check_certificate_with_residual(problem, ours, width, 1e-7)
+    theirs = min_nuclear_norm(problem, "clarabel", residual=width, tolerance=5e-6)
+    check_certificate_with_residual(problem, theirs, width, 5e-6)
+    assert theirs.nuclear_norm == pytest.approx(ours.nuclear_norm, rel=1e-5)
+    # Independent of both: the program as one would write it down.
+    W = cp.Variable(problem.shape)
+    A = np.stack([adjoint(problem, row).numpy().ravel() for row in torch.eye(len(ours.dual))])
+    y = observations(problem).numpy()
+    program = cp.Problem(cp.Minimize(cp.normNuc(W)), [cp.abs(A @ cp.vec(W, "C") - y) <= width])
+    program.solve(solver="CLARABEL")
+    assert ours.nuclear_norm == pytest.approx(program.value, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_residual_lowers_the_minimum_by_no_more_than_the_dual_says(name: str) -> None:
+    problem = PROBLEMS[name]
+    exact = min_nuclear_norm(problem, tolerance=1e-10)
+    norms = [exact.nuclear_norm]
+    for width in (1e-3, 1e-2, 1e-1):
+        relaxed = min_nuclear_norm(problem, residual=width, tolerance=1e-7)
+        most = width * float(exact.dual.abs().sum())
+        room = 1e-6 * exact.nuclear_norm
+        assert -room <= exact.nuclear_norm - relaxed.nuclear_norm <= most + room
+        norms.append(relaxed.nuclear_norm)
+    assert norms == sorted(norms, reverse=True)
+
+
+def test_residual_of_one_measurement_in_closed_form() -> None:
+    problem = PROBLEMS["one measurement"]
+    steepest = float(torch.linalg.matrix_norm(problem.operator.view(problem.shape), ord=2))
+    y = float(problem.values[0])
+    found = min_nuclear_norm(problem, residual=0.25 * abs(y), tolerance=1e-10)
+    assert found.nuclear_norm == pytest.approx(0.75 * abs(y) / steepest, rel=1e-9)
+
+
+@pytest.mark.parametrize("method", ["auto", "clarabel", "douglas-rachford"])
+def test_residual_as_large_as_the_values_gives_the_zero_matrix(method: str) -> None:
+    problem = PROBLEMS["completion, wide"]
+    most = float(observations(problem).abs().max())
+    found = min_nuclear_norm(problem, method, residual=most)
+    assert torch.equal(found.matrix, torch.zeros(problem.shape, dtype=torch.float64))
+    assert (found.nuclear_norm, found.gap, found.method) == (0.0, 0.0, "closed form")
+    assert float(nuclear_norm(min_nuclear_norm(problem, residual=0.9 * most).matrix)) > 0
+
+
+def test_everything_observed_within_a_residual_is_a_threshold_of_its_own() -> None:
+    # Not the target: a matrix of smaller norm is within the residual of it.
+    target = low_rank_matrix((9, 5), 2, 0)
+    found = min_nuclear_norm(FullObservation(target), residual=0.1, tolerance=1e-8)
+    assert found.method == "douglas-rachford"
+    assert (found.matrix - target).abs().max() <= 0.1 * (1 + 1e-9)
+    assert found.nuclear_norm < float(nuclear_norm(target)) - 0.1
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n.endswith(" recovered") and "not" not in n])
@@ -390,8 +468,11 @@ def test_gram_matrix_by_blocks() -> None:
         (PROBLEMS["one row"], {"method": "SCS"}, ValueError, "method must be .*got 'SCS'"),
         (PROBLEMS["one row"], {"tolerance": 0}, ValueError, "tolerance must be a positive"),
         (PROBLEMS["one row"], {"tolerance": math.nan}, ValueError, "tolerance must be"),
+        (PROBLEMS["one row"], {"residual": -1e-3}, ValueError, "residual must be .* got -0.001"),
+        (PROBLEMS["one row"], {"residual": math.nan}, ValueError, "residual must be .* got nan"),
+        (PROBLEMS["one row"], {"residual": "1e-3"}, ValueError, "residual must be a number"),
         (PROBLEMS["one row"], {"max_iterations": 0}, ValueError, "max_iterations must be at least"),
-        (PROBLEMS["one row"], {"max_iterations": 2.5}, TypeError, "max_iterations must be an int"),
+        (PROBLEMS["one row"], {"max_iterations": 2.5}, TypeError, "max_iterations must be a whole"),
     ],
 )
 def test_bad_arguments(problem, arguments, error, message) -> None:

@@ -331,7 +331,7 @@ def test_seconds_of_all_steps_are_shared_by_the_batch(monkeypatch):
         ({"learning_rate": "1"}, TypeError, "learning_rate must be a number, got '1'"),
         ({"until_loss": 0.0}, ValueError, "until_loss must be a positive number, got 0.0"),
         ({"max_steps": 0}, ValueError, "max_steps must be a positive number, got 0"),
-        ({"depth": 0}, ValueError, "depth must be a whole number of at least 1, got 0"),
+        ({"depth": 0}, ValueError, "depth must be at least 1, got 0"),
         ({"problem": None}, TypeError, "problem must be a Problem"),
         ({"start": None}, TypeError, "start must be a Start"),
     ],

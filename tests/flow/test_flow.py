@@ -392,6 +392,20 @@ def test_step_limit_warns():
     assert len(seen) == 1
 
 
+def test_gradient_limit_ends_each_run_by_itself():
+    starts = [gaussian(norm=norm, seed=0) for norm in (1e-1, 1e-8)]
+    whole = gradient_flow(completion(), 3, starts)
+    limit = whole[0].n_gradients + 1
+    assert whole[1].n_gradients > 1.5 * limit  # so that the limit is one for the second run only
+    with pytest.warns(RuntimeWarning, match=r"1 of 2 runs.*'step limit'.*max_gradients"):
+        first, second = gradient_flow(completion(), 3, starts, max_gradients=limit)
+    assert (first.status, first.n_gradients) == (Status.reached, whole[0].n_gradients)
+    assert second.status is Status.step_limit
+    # Not before the limit, and not beyond the step that reaches it.
+    assert limit <= second.n_gradients < whole[1].n_gradients
+    assert second.loss > 1e-6
+
+
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_inconsistent_observations_stall(depth):
     # One entry measured twice, as 1 and as 2: the loss cannot fall below ¼.
@@ -891,10 +905,11 @@ BAD = {
     "tolerance": ({"tolerance": 0}, ValueError, "tolerance must be a positive number, got 0"),
     "negative tolerance": ({"tolerance": -1e-3}, ValueError, "tolerance must be.*got -0.001"),
     "max_steps": ({"max_steps": 0}, ValueError, "max_steps must be a positive number, got 0"),
+    "max_gradients": ({"max_gradients": 0}, ValueError, "max_gradients must be a positive number"),
     "method": ({"method": "euler"}, ValueError, """"dormand-prince", got 'euler'"""),
-    "depth": ({"depth": 0}, ValueError, "depth must be a whole number of at least 1, got 0"),
+    "depth": ({"depth": 0}, ValueError, "depth must be at least 1, got 0"),
     "depth's type": ({"depth": "3"}, TypeError, "depth must be a whole number, got '3'"),
-    "hidden": ({"hidden": 0}, ValueError, "hidden must be a whole number of at least 1, got 0"),
+    "hidden": ({"hidden": 0}, ValueError, "hidden must be at least 1, got 0"),
     "problem": ({"problem": torch.eye(3)}, TypeError, "problem must be a Problem such as Matrix"),
     "no problem": ({"problem": []}, ValueError, "problem and start must not be empty"),
     "start": (

@@ -152,7 +152,10 @@ def test_success_is_silent():
 @pytest.mark.parametrize(
     ("status", "message"),
     [
-        (Status.step_limit, "'step limit' .largest loss 7.; raise max_steps, or ask for a larger"),
+        (
+            Status.step_limit,
+            "'step limit' .largest loss 7.; raise max_steps or max_gradients, or ask",
+        ),
         (Status.diverged, "'diverged' .largest loss 7.; lower the learning rate, or look at the"),
         (Status.stalled, "'stalled' .largest loss 7.; ask for a larger until_loss, or stop at"),
     ],

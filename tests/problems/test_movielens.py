@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -170,16 +171,41 @@ def test_download_cut_short_leaves_nothing(server: _Server, tmp_path: Path) -> N
 
 def test_download_with_a_wrong_checksum_leaves_nothing(server: _Server, tmp_path: Path) -> None:
     server.body = ARCHIVE[:100] + bytes([ARCHIVE[100] ^ 1]) + ARCHIVE[101:]
-    with pytest.raises(ValueError, match="MD5"):
+    with pytest.raises(MovieLensUnavailable, match="MD5"):
         movielens()
     assert cached(tmp_path) == []
+
+
+@pytest.mark.parametrize("length", [None, "", "-3", "many", "9" * 400])
+def test_a_page_that_asks_for_a_password_counts_as_unavailable(
+    server: _Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: str | None
+) -> None:
+    class Answer(io.BytesIO):
+        headers: ClassVar[dict] = {} if length is None else {"Content-Length": length}
+
+    page = b"<html>Welcome to the hotel's network. Your room number, please.</html>"
+    monkeypatch.setattr(module.urllib.request, "urlopen", lambda *_, **__: Answer(page))
+    with pytest.raises(MovieLensUnavailable, match=r"Download ml-100k\.zip from there"):
+        movielens()
+    assert cached(tmp_path) == []
+
+
+@pytest.mark.parametrize("content", [b"", ARCHIVE[:50], b"<html>"])
+def test_a_damaged_download_in_the_cache_is_fetched_anew(
+    server: _Server, tmp_path: Path, capfd, content: bytes
+) -> None:
+    assert movielens().n_observed == len(LINES)
+    path = tmp_path / "cache" / "dmf_utils" / "ml-100k.zip"
+    path.write_bytes(content)
+    assert movielens().n_observed == len(LINES)
+    assert path.read_bytes() == ARCHIVE
 
 
 def test_endless_download_is_broken_off(
     server: _Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_SIZE_LIMIT", 50)
-    with pytest.raises(ValueError, match="more than 50 bytes"):
+    with pytest.raises(MovieLensUnavailable, match="more than 50 bytes"):
         movielens()
     assert cached(tmp_path) == []
 
@@ -246,7 +272,7 @@ def test_data_that_is_not_there(by: str, tmp_path: Path, monkeypatch: pytest.Mon
         ({"n_users": 0}, ValueError, "n_users must be at least 1, got 0"),
         ({"n_users": 944}, ValueError, "n_users must be at most 943, got 944"),
         ({"n_movies": 1683}, ValueError, "n_movies must be at most 1682, got 1683"),
-        ({"n_movies": 2.5}, TypeError, "n_movies must be an integer"),
+        ({"n_movies": 2.5}, TypeError, "n_movies must be a whole number"),
     ],
 )
 def test_bad_sizes_are_refused_before_looking(arguments, error, message) -> None:

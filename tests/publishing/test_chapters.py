@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from dmf_utils._support.notebooks import read_notebook
 from dmf_utils.publishing import parameters
 from dmf_utils.publishing.project import Project
 
@@ -39,7 +40,9 @@ def test_the_chapter_opens_with_its_title(path: Path) -> None:
 
 @each_chapter
 def test_every_parameter_is_annotated_and_explained(path: Path) -> None:
-    known = parameters.read(path)  # refuses a line without type, plain default or comment
+    known = parameters.read(
+        read_notebook(path), path.name
+    )  # refuses a line without type, plain default or comment
     if path.stem != "claims":  # the ledger's page has nothing to choose
         assert known
     project = Project(ROOT, quick=True)

@@ -17,8 +17,11 @@ import yaml
 from nbformat.v4 import new_code_cell
 
 from dmf_utils._support.errors import InputError
+from dmf_utils._support.fingerprint import deciding_files, imported_modules
+from dmf_utils.publishing import launch
 from dmf_utils.publishing.build import build_book
-from dmf_utils.publishing.launch import COLAB_INSTALLS, repository, write_notebooks
+from dmf_utils.publishing.chapter import LEDGER_CHAPTER, read_chapters
+from dmf_utils.publishing.launch import COLAB_INSTALLS, add_cells, repository
 from dmf_utils.publishing.project import Project
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,14 +43,16 @@ def links(page: Path) -> list[str]:
 
 
 def test_the_book_has_no_address_yet() -> None:
-    assert repository(Project(ROOT)) is None
+    assert repository(ROOT) is None
 
 
 def test_without_an_address_there_are_no_links(make_book: MakeBook) -> None:
     project = make_book("1 + 1")
     build_book(project)
     assert links(project.html / "small.html") == []
-    assert not (project.build / "launch").exists()
+    before = (project.book / "small.ipynb").read_bytes()
+    assert add_cells(project.root, "v1.0") == []
+    assert (project.book / "small.ipynb").read_bytes() == before
 
 
 def test_with_an_address_each_chapter_links_to_itself(make_book: MakeBook) -> None:
@@ -56,20 +61,44 @@ def test_with_an_address_each_chapter_links_to_itself(make_book: MakeBook) -> No
     build_book(project)
     assert sorted(set(links(project.html / "small.html"))) == sorted([BINDER, COLAB])
     assert links(project.html / "intro.html") == []
-    (notebook,) = (project.build / "launch").iterdir()
-    cells = nbformat.read(notebook, as_version=4).cells
-    assert [cell.id for cell in cells] == ["title", "colab", "cell-0"]
-    source = nbformat.read(project.book / "small.ipynb", as_version=4)
-    assert "colab" not in [cell.id for cell in source.cells]
     shown = nbformat.read(project.executed / "small.ipynb", as_version=4)
     assert "colab" not in [cell.id for cell in shown.cells]
 
 
-def test_an_address_that_goes_takes_its_notebooks_along(make_book: MakeBook) -> None:
+def test_the_script_prepares_a_checkout_with_pythons_own_library_alone(
+    make_book: MakeBook,
+) -> None:
     project = make_book("1 + 1")
-    (project.build / "launch").mkdir(parents=True)
-    assert write_notebooks(project) == []
-    assert not (project.build / "launch").exists()
+    set_address(project, ADDRESS)
+    script = project.root / "dmf_utils" / "publishing" / "launch.py"
+    script.parent.mkdir(parents=True)
+    shutil.copy(launch.__file__, script)
+    shutil.copy(ROOT / "requirements.in", project.root)
+    command = [sys.executable, "-I", "-S", str(script), "--tag", "v1.2"]
+    assert subprocess.run(command, check=False).returncode == 0
+    notebook = nbformat.read(project.book / "small.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    assert [cell.id for cell in notebook.cells] == ["title", "colab", "cell-0"]
+    source = notebook.cells[1].source
+    assert f"--branch v1.2 {ADDRESS} " in source
+    (line,) = [line for line in source.splitlines() if "%pip" in line]
+    pins = (ROOT / "requirements.in").read_text("utf-8").splitlines()
+    asked = line.split()[3:]
+    assert len(asked) == len(COLAB_INSTALLS)
+    assert set(asked) <= set(pins)
+    for tag in ("main", "v1; rm -r .", "v1 x", ""):
+        done = subprocess.run([*command[:-1], tag], capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert "give a version such as v0.1.0" in done.stderr
+
+
+def test_the_script_and_the_pages_read_one_address() -> None:
+    text = (ROOT / "_config.yml").read_text(encoding="utf-8")
+    stated = yaml.safe_load(text.replace('url: ""', f'url: "{ADDRESS}"'))["repository"]
+    line = re.search(r"^repository: \{.*\}$", text, flags=re.MULTILINE)
+    assert line is not None
+    assert stated["url"] == ADDRESS
+    assert stated["path_to_book"] == "book"
 
 
 @pytest.mark.parametrize(
@@ -93,7 +122,8 @@ def test_another_address_is_refused_before_anything_runs(make_book: MakeBook, ad
 
 
 def colab_cell(project: Project) -> str:
-    notebook = nbformat.read(write_notebooks(project)[0], as_version=4)
+    shutil.copy(ROOT / "requirements.in", project.root)
+    notebook = nbformat.read(add_cells(project.root, "v1.2")[0], as_version=4)
     return next(cell.source for cell in notebook.cells if cell.id == "colab")
 
 
@@ -107,6 +137,7 @@ def run_cells(tmp_path: Path, *sources: str) -> str:
     subprocess.run([*git, "init", "--quiet", "--initial-branch=launch"], check=True)
     subprocess.run([*git, "add", "."], check=True)
     subprocess.run([*git, "commit", "--quiet", "--message=all"], check=True)
+    subprocess.run([*git, "tag", "v1.2"], check=True)
     path = tmp_path / "colab.ipynb"
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     cells = [new_code_cell(source) for source in sources]
@@ -151,10 +182,12 @@ def test_the_cell_does_nothing_elsewhere(make_book: MakeBook, tmp_path: Path) ->
 
 
 def test_colab_gets_all_that_is_imported() -> None:
-    sources = [path.read_text("utf-8") for path in (ROOT / "dmf_utils").glob("*.py")]
-    for path in (ROOT / "book").glob("*.ipynb"):
-        cells = nbformat.read(path, as_version=4).cells
-        sources += [cell.source for cell in cells if cell.cell_type == "code"]
+    sources = [(ROOT / "dmf_utils" / "__init__.py").read_text("utf-8")]
+    for name, chapter in read_chapters(Project(ROOT)).items():
+        if name != LEDGER_CHAPTER:
+            roots = {module for cell in chapter.code for module in imported_modules(cell)}
+            sources += chapter.code
+            sources += [path.read_text("utf-8") for path in deciding_files(roots)]
     imported = set()
     for source in sources:
         for node in ast.walk(ast.parse(source)):
@@ -166,15 +199,6 @@ def test_colab_gets_all_that_is_imported() -> None:
     optional = {"distributed"}  # an extra, that says so where it is missing
     everywhere = {*sys.stdlib_module_names, *optional, "dmf_utils", "IPython", "ipywidgets"}
     assert {names.get(name, name) for name in imported - everywhere} <= set(COLAB_INSTALLS)
-
-
-def test_binder_gets_the_environment_of_the_book() -> None:
-    lines = (ROOT / "binder" / "requirements.txt").read_text().splitlines()
-    assert [line for line in lines if not line.startswith("#")] == ["-r ../requirements.txt"]
-    version = (ROOT / "binder" / "runtime.txt").read_text().strip()
-    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
-    tried = workflow["jobs"]["build"]["strategy"]["matrix"]["python"]
-    assert version.removeprefix("python-") in tried
 
 
 @pytest.mark.parametrize("job", ["publish", "launch"])

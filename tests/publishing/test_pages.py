@@ -1,53 +1,25 @@
-"""What the build writes into the pages by itself: status, index of theorems, verdicts, places."""
+"""What the build writes into the pages by itself: status and index of theorems."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from dmf_utils._support import machine
 from dmf_utils._support.errors import InputError
 from dmf_utils._support.notebooks import title
-from dmf_utils.claims import measured
-from dmf_utils.claims.ledger import MIME_TYPE, Claim, Verdict, load
-from dmf_utils.publishing import ledger_page, status_page, theorem_index
+from dmf_utils.publishing import status_page, theorem_index
 from dmf_utils.publishing.build import build_book
-from dmf_utils.publishing.execution import Run
+from dmf_utils.publishing.chapter import Execution
 from dmf_utils.publishing.project import Project
 from dmf_utils.publishing.status_page import SectionTime
 
 MakeBook = Callable[..., Project]
-
-ROWS = """
-- id: first-claim
-  group: Figure 1
-  paper: Figure 1
-  statement: It is $\\\\leq 1$.
-  expected: "1"
-  rule: {bound_above: 1}
-  verdict: reproduced
-  chapter: small
-- id: second-claim
-  group: Figure 1
-  paper: Figure 1
-  statement: It is 2.
-  expected: "2"
-  rule: {range: [1, 2]}
-  verdict: not run
-  chapter: other
-  needs: data that a build may lack
-"""
-
-
-@pytest.fixture
-def claims(tmp_path: Path) -> dict[str, Claim]:
-    path = tmp_path / "claims.yml"
-    path.write_text(ROWS, encoding="utf-8")
-    return load(path)
 
 
 def timed(source: str, seconds: float) -> object:
@@ -87,7 +59,7 @@ def test_status_states_machine_versions_seeds_commit_and_times(make_book: MakeBo
     text = (project.executed / "status.md").read_text(encoding="utf-8")
     (row,) = [line for line in text.splitlines() if line.startswith("| {doc}`small`")]
     assert re.search(r"\| \d+:\d\d \|", row)
-    assert "`seed` = 7" in row
+    assert "`seed` = `7`" in row
     assert "`n`" not in row
     assert machine.hardware() in text
     assert "torch 2" in text
@@ -95,13 +67,14 @@ def test_status_states_machine_versions_seeds_commit_and_times(make_book: MakeBo
     assert "generated:" not in text
 
 
-def test_two_machines_are_kept_apart(make_book: MakeBook, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status_page, "_section_table", lambda *given: [])
-    here = Run("k", {}, 61.0, "today", {"Python": "3.12", "commit": "abc"}, "one machine")
-    there = Run("k", {}, 3.0, "today", {"Python": "3.11"}, "another")
-    text = status_page.status(make_book("1"), {"a": here, "b": there}, {"a": {}, "b": {}})
+def test_two_machines_are_kept_apart() -> None:
+    here = Execution("k", {}, 61.0, "today", {"Python": "3.12", "commit": "abc"}, "one machine")
+    there = Execution("k", {}, 3.0, "today", {"Python": "3.11"}, "another")
+    a = SimpleNamespace(name="a", parameters={}, last=here)
+    b = SimpleNamespace(name="b", parameters={}, last=there)
+    text = status_page.status(Project(Path()), [a, b])
     assert "ran for 1:04" in text
-    assert "| {doc}`a` | 1:01 | today | `abc` | – |" in text
+    assert "| {doc}`a` | – | 1:01 | today | `abc` | – |" in text
     assert text.count("**Machine**") == 2
     assert "Python 3.12.\n  **Chapters**: {doc}`a`." in text
 
@@ -144,60 +117,6 @@ def test_boxes_are_found_with_the_papers_number(opening: str, name: str, in_the_
     assert (box.name, box.in_the_paper, box.label) == (name, in_the_paper, "a-label")
     row = theorem_index.theorem_index([box]).splitlines()[-1]
     assert row.startswith(f"| {{prf:ref}}`{name} <a-label>` | {box.kind} | {in_the_paper} |")
-
-
-def test_verdicts_are_counted_by_chapter(claims: dict[str, Claim]) -> None:
-    rows = [
-        {"id": "first-claim", "verdict": "partly"},
-        {"id": "second-claim", "verdict": "not run"},
-    ]
-    table = measured.table_by_chapter(rows, claims, ["other", "small", "without"]).splitlines()
-    assert table[0] == "| Chapter | Claims | Reproduced | Partly | Not reproduced | Not run |"
-    assert table[2:] == [
-        "| {doc}`other` | 1 | 0 | 0 | 0 | 1 |",
-        "| {doc}`small` | 1 | 0 | 1 | 0 | 0 |",
-        "| **All** | 2 | 0 | 1 | 0 | 1 |",
-    ]
-
-
-def recording(id: str, **metadata: object) -> object:
-    output = new_output("display_data", {MIME_TYPE: {"id": id, "measured": 1}})
-    return new_code_cell("record()", outputs=[output], metadata=metadata)
-
-
-def test_a_claim_is_placed_in_its_section_beside_its_figure() -> None:
-    figure = {"figure": {"name": "fig-a", "caption": "…"}}
-    notebook = new_notebook(
-        cells=[
-            new_markdown_cell("# Title"),
-            recording("at-the-top"),
-            new_markdown_cell("## With a figure"),
-            new_code_cell("draw()", metadata={"mystnb": figure}),
-            recording("below-it"),
-            new_markdown_cell("## Without"),
-            recording("without"),
-        ]
-    )
-    assert ledger_page._places_in(notebook) == {
-        "at-the-top": ledger_page.Place("Title", "Title", ""),
-        "below-it": ledger_page.Place("Title", "With a figure", "fig-a"),
-        "without": ledger_page.Place("Title", "Without", ""),
-    }
-
-
-def test_rows_link_to_cell_and_figure_and_say_what_was_lacking(claims: dict[str, Claim]) -> None:
-    rows = [
-        {"id": "first-claim", "verdict": "reproduced", "measured": 1},
-        {"id": "second-claim", "verdict": "not run", "measured": None},
-    ]
-    places = {"first-claim": ledger_page.Place("A `chapter`", "A <section>", "fig-a")}
-    found = ledger_page.rows_with_verdict(rows, claims, Verdict.REPRODUCED, places)
-    assert found.count('<a href="small.html#claim-first-claim">') == 2
-    assert "A chapter › A &lt;section&gt;" in found
-    assert '<a href="small.html#fig-a">' in found
-    lacking = ledger_page.rows_with_verdict(rows, claims, Verdict.NOT_RUN, {})
-    assert "needs data that a build may lack" in lacking
-    assert "#claim-" not in lacking
 
 
 def test_an_unknown_generated_part_is_bad_input(make_book: MakeBook) -> None:

@@ -10,28 +10,26 @@ import pytest
 import torch
 from browsing import DESK, PHONE
 
+from dmf_utils._support.notebooks import read_notebook
 from dmf_utils.publishing import parameters
 from dmf_utils.theory.aligned_modes import aligned_singular_value, time_to_reach
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
 CHAPTER = BOOK / "singular_value_dynamics.ipynb"
-FIGURE = BOOK / "_interactive" / "aligned_modes.html"
 DEPTHS = (1, 2, 3, 4, 5, 6)
 STARTS = (-4.0, -2.5, -1.0)  # powers of ten
 TARGETS = ((1.0, 0.6), (0.2, 2.0), (1.35, 1.35))
 
 
 @pytest.fixture(scope="module")
-def alone(browser: Any) -> Any:
+def alone(open_alone: Any) -> Any:
     """The figure outside the book, which is quick to open."""
-    page = browser.new_page(viewport={"width": 800, "height": 900})
-    page.goto(FIGURE.as_uri())
-    return page
+    return open_alone("aligned_modes")
 
 
 def set_sliders(page: Any, **values: float) -> None:
     for name, value in values.items():
-        page.locator(f"#aligned-modes input[name={name}]").fill(str(value))
+        page.locator(f"#interactive-aligned_modes input[name={name}]").fill(str(value))
 
 
 def half_times(page: Any) -> list[float]:
@@ -59,10 +57,15 @@ def test_the_share_of_the_slower_value_agrees_with_the_solution(alone: Any, dept
 
 def test_the_curve_is_drawn_through_the_solution(alone: Any) -> None:
     set_sliders(alone, depth=3, start=-3, first=1, second=0.6)
-    marks = alone.locator("#aligned-modes circle")
+    marks = alone.locator("#interactive-aligned_modes circle")
     for i in (0, 1):
         mark = [float(marks.nth(i).get_attribute(name)) for name in ("cx", "cy")]
-        points = alone.locator("#aligned-modes path").nth(i).get_attribute("d")[1:].split("L")
+        points = (
+            alone.locator("#interactive-aligned_modes path")
+            .nth(i)
+            .get_attribute("d")[1:]
+            .split("L")
+        )
         path = [tuple(map(float, point.split())) for point in points]
         before = max(point for point in path if point[0] <= mark[0])
         after = min(point for point in path if point[0] >= mark[0])
@@ -72,7 +75,7 @@ def test_the_curve_is_drawn_through_the_solution(alone: Any) -> None:
 
 def test_the_figure_opens_with_the_chapters_parameters(alone: Any) -> None:
     alone.reload()
-    known = parameters.read(CHAPTER)
+    known = parameters.read(read_notebook(CHAPTER), CHAPTER.name)
     values = [
         float(alone.locator(f"[data-shows={name}]").inner_text())
         for name in ("start", "first", "second")
@@ -115,11 +118,11 @@ def test_letters_and_curves_stand_out_in_the_book(
     opened = "light" if width == DESK else "dark"
     page = visit(name, width, opened).page
     page.emulate_media(color_scheme=scheme)
-    assert page.locator("#aligned-modes svg").is_visible()
+    assert page.locator("#interactive-aligned_modes svg").is_visible()
     colors = page.evaluate(
         """() => {
             const style = (selector) => getComputedStyle(document.querySelector(selector));
-            const figure = (selector) => style(`#aligned-modes ${selector}`);
+            const figure = (selector) => style(`#interactive-aligned_modes ${selector}`);
             return {
                 page: style("body").backgroundColor,
                 letters: [figure("text").fill, figure("label").color],
@@ -135,7 +138,7 @@ def test_letters_and_curves_stand_out_in_the_book(
             assert (high + 0.05) / (low + 0.05) >= least
     size = page.evaluate(
         """() => {
-            const svg = document.querySelector("#aligned-modes svg");
+            const svg = document.querySelector("#interactive-aligned_modes svg");
             return 13 * svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
         }"""
     )
@@ -147,7 +150,7 @@ def test_letters_and_curves_stand_out_in_the_book(
 def test_without_scripts_there_is_a_static_figure(browser: Any, address: str, name: str) -> None:
     page = browser.new_context(java_script_enabled=False).new_page()
     page.goto(f"{address}/{name}.html")
-    assert not page.locator("#aligned-modes .stage").is_visible()
-    assert page.locator("#aligned-modes noscript p").is_visible()
+    assert page.locator("#interactive-aligned_modes .stage").count() == 0
+    assert page.locator("#interactive-aligned_modes noscript p").is_visible()
     assert page.locator("#fig-modes img").is_visible()
     page.context.close()

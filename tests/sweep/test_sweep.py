@@ -672,13 +672,32 @@ def test_a_diverged_run_is_cached_as_it_is(tmp_path, computed):
     pd.testing.assert_frame_equal(*tables, check_exact=True)
 
 
+def test_the_residual_reaches_the_convex_program():
+    run = SMALL | {"method": "min_nuclear_norm", "n_observed": 15, "seed": 2}
+    exact, relaxed = here([run, run | {"residual": 0.05}]).to_dict("records")
+    problem = MatrixCompletion.random((6, 5), 1, 15, 2)
+    least = min_nuclear_norm(problem, residual=0.05, tolerance=1e-4)
+    assert relaxed["nuclear_norm"] == least.nuclear_norm < exact["nuclear_norm"]
+    assert relaxed["gap"] == least.gap <= 1e-4
+    assert 0 < relaxed["loss"] <= 0.05**2
+
+
+def test_the_limit_of_gradients_reaches_the_flow():
+    run = SMALL | {"depth": 3, "norm": 1e-4}
+    whole = here([run]).iloc[0]
+    with pytest.warns(RuntimeWarning, match="1 of 1 runs did not reach"):
+        given_up = here([run | {"max_gradients": 50}]).iloc[0]
+    assert given_up.status == "step limit"
+    assert 50 <= given_up.n_gradients < whole.n_gradients
+
+
 def test_an_unsolved_convex_problem_says_so(monkeypatch):
-    solve = compute.convex.min_nuclear_norm
+    solve = compute.min_nuclear_norm
 
-    def stopped(problem, tolerance):
-        return solve(problem, tolerance=tolerance, max_iterations=1)
+    def stopped(problem, **asked):
+        return solve(problem, **asked, max_iterations=1)
 
-    monkeypatch.setattr(compute.convex, "min_nuclear_norm", stopped)
+    monkeypatch.setattr(compute, "min_nuclear_norm", stopped)
     with pytest.warns(RuntimeWarning, match="1 of 1 runs") as told:
         table = here([SMALL | {"method": "min_nuclear_norm"}])
     assert len(told) == 1
@@ -714,6 +733,9 @@ WRONG = [
     ({"tolerance": -1e-5}, ValueError, "tolerance must be positive and finite, got -1e-05"),
     ({"learning_rate": 0}, ValueError, "learning_rate must be positive and finite, got 0.0"),
     ({"max_steps": 0}, ValueError, "max_steps must be positive and finite, got 0"),
+    ({"max_gradients": 0}, ValueError, "max_gradients must be positive and finite, got 0"),
+    ({"residual": -1e-3}, ValueError, "residual must be at least 0, got -0.001"),
+    ({"residual": math.nan}, ValueError, "residual must be at least 0, got nan"),
     ({"seed": -1}, ValueError, "seed must be at least 0, got -1"),
     ({"rank": 6}, ValueError, "rank must be in 0…5, got 6"),
     ({"rank": -1}, ValueError, "rank must be in 0…5, got -1"),

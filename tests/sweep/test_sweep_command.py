@@ -16,7 +16,7 @@ from dmf_utils.sweep.run_parameters import chunks, complete_run
 from dmf_utils.sweep.source import SOURCE
 from dmf_utils.sweep.spec import read_spec
 from dmf_utils.sweep.table import grid, sweep
-from dmf_utils.sweep.table_files import read_provenance, write_table
+from dmf_utils.sweep.table_files import is_ours, read_provenance, write_tables
 
 SMALL = {"rows": 6, "columns": 5, "rank": 1, "n_observed": 20}
 SPEC = """
@@ -85,10 +85,10 @@ def test_trajectories_are_recorded_at_times(tmp_path, asked, times):
 
 
 WRONG = [
-    ("dept: 2", "run 0: unknown parameter 'dept'; known are ['problem', "),
-    ("depth: two", "run 0: depth must be of type int, got 'two'"),
-    ("depth: 2.5", "run 0: depth must be of type int, got 2.5"),
-    ("depth: [2, [3]]", "run 1: depth must be of type int, got [3]"),
+    ("dept: 2", "the grid: unknown parameter 'dept'; known are ['problem', "),
+    ("depth: two", "the grid: depth must be of type int, got 'two'"),
+    ("depth: 2.5", "the grid: depth must be of type int, got 2.5"),
+    ("depth: [2, [3]]", "the grid: depth must be of type int, got [3]"),
     ("norm: -1e-3", "run 0: norm must be positive and finite, got -0.001"),
     ("depth: 2\ndepth: 3", "the key 'depth' stands twice"),
     ("grids: [{depth: 2, depth: 3}]", "the key 'depth' stands twice"),
@@ -109,11 +109,21 @@ WRONG = [
     ("trajectories: {times: [2, 1]}", "increasing; sort them"),
     ("trajectories: {times: [a]}", "times must be a list of numbers, got ['a']"),
     ("trajectories: {times: [1], singular_values: -1}", "singular_values must be at least 0"),
-    ("depth: !!python/object/apply:os.system ['false']", "could not determine a constructor"),
+    ("depth: !!python/object/apply:os.system ['false']", "the tag tag:yaml.org,2002:python/"),
+    ("a: &a [1, 2]\ndepth: *a", "line 2: the alias *a; write it out"),
+    ("depth: " + "[" * 2000, "is nested more than 50 deep"),
+    ("seed: [" + "1, " * 400 + "1]\nnorm: [" + "1, " * 400 + "1]", "asks for 160801 runs"),
+    ("depth: 100000000", "GiB, this machine has"),
+    ("rows: 10000000\ncolumns: 10000000\nmethod: truth", "GiB, this machine has"),
+    ("depth: " + "9" * 4000, "depth must be at most 9.22e+18 in size"),
+    ("norm: " + "9" * 4000, "norm must be at most 1.8e+308 in size"),
+    ("seed: 10000000000000000000", "seed must be at most 9.22e+18 in size"),
+    ("trajectories: {points: 1000000000, until: 3}", "points must be at most 100000"),
+    ("trajectories: {times: [1], singular_values: x}", "singular_values must be"),
 ]
 
 
-@pytest.mark.parametrize(("text", "told"), WRONG, ids=[text or "empty" for text, _ in WRONG])
+@pytest.mark.parametrize(("text", "told"), WRONG, ids=[text[:40] or "empty" for text, _ in WRONG])
 def test_what_is_wrong_is_told_in_one_line_before_anything(
     tmp_path, monkeypatch, capsys, text, told
 ):
@@ -122,7 +132,7 @@ def test_what_is_wrong_is_told_in_one_line_before_anything(
     monkeypatch.setattr(module, "compute_chunk", None)
     assert run("spec.yml", "--out", "t.parquet") == 2
     shown = capsys.readouterr().err
-    assert shown.startswith("dmf: spec.yml: ")
+    assert shown.startswith(("dmf: spec.yml: ", "dmf: spec.yml, line "))
     assert told in shown
     assert len(shown.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["spec.yml"]
@@ -146,12 +156,22 @@ def test_bad_arguments_are_one_line(spec, tmp_path, capsys, arguments, told):
     assert len(shown.splitlines()) == 1
 
 
-@pytest.mark.parametrize("option", [["--workers", "0"], ["--wait", "-1"], ["--workers", "x"]])
-def test_bad_numbers_are_refused(spec, capsys, option):
-    with pytest.raises(SystemExit) as ended:
-        main(["sweep", spec, "--out", "t.parquet", *option])
-    assert ended.value.code == 2
-    assert option[0] in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--workers", "0"],
+        ["--wait", "-1"],
+        ["--wait", "nan"],
+        ["--workers", "x"],
+        ["--workers", "1", "--scheduler", "tcp://127.0.0.1:1"],
+        ["--cache", "spec.yml"],
+    ],
+)
+def test_bad_options_are_refused_in_a_line(spec, capsys, option):
+    assert main(["sweep", spec, "--out", "t.parquet", *option]) == 2
+    told = capsys.readouterr().err
+    assert option[0] in told
+    assert told.count("\n") == 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
@@ -237,19 +257,42 @@ def test_a_sweep_that_fails_says_how_to_go_on(spec, monkeypatch, capsys):
 # --- provenance -----------------------------------------------------------------------------------
 
 
-def test_a_table_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    table, path = pd.DataFrame({"a": [1.0]}), tmp_path / "t.parquet"
-    write_table(table, path, {"is": "first"})
+@pytest.mark.parametrize("name", ["t.parquet", "t.csv"])
+def test_a_table_is_written_whole_or_not_at_all(tmp_path, monkeypatch, name):
+    table, path = pd.DataFrame({"a": [1.0]}), tmp_path / name
+    write_tables({path: table}, {"is": "first"})
+    before = {one.name: one.read_bytes() for one in tmp_path.iterdir()}
 
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(table_files.pq, "write_table", interrupted)
+    monkeypatch.setattr(table_files, "file_digest", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        write_table(table * 2, path, {"is": "second"})
-    assert [one.name for one in tmp_path.iterdir()] == ["t.parquet"]
-    assert pd.read_parquet(path).a.tolist() == [1.0]
+        write_tables({path: table * 2}, {"is": "second"})
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == before
+    monkeypatch.undo()
     assert read_provenance(path) == {"is": "first"}
+
+
+def test_provenance_is_not_of_another_table(tmp_path):
+    path, sidecar = tmp_path / "t.csv", tmp_path / "t.csv.json"
+    write_tables({path: pd.DataFrame({"a": [1.0]})}, {"is": "first"})
+    first, about = path.read_bytes(), sidecar.read_bytes()
+    write_tables({path: pd.DataFrame({"a": [2.0]})}, {"is": "second"})
+    assert read_provenance(path) == {"is": "second"}
+    for table, stated in [(first, sidecar.read_bytes()), (path.read_bytes(), about)]:
+        path.write_bytes(table)  # as a kill between the two would leave them
+        sidecar.write_bytes(stated)
+        with pytest.raises(ValueError, match=r"t\.csv\.json is not of the table"):
+            read_provenance(path)
+        assert not is_ours(path)
+    path.write_bytes(first)
+    assert read_provenance(path) == {"is": "first"}
+    for text in ("{}", "[1]", '{"is": "first"}'):
+        sidecar.write_text(text)
+        with pytest.raises(ValueError, match="is not of the table"):
+            read_provenance(path)
 
 
 def test_a_table_of_unknown_origin_says_so(tmp_path):
@@ -259,13 +302,66 @@ def test_a_table_of_unknown_origin_says_so(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"t\.csv"):
         read_provenance(tmp_path / "t.csv")
     with pytest.raises(ValueError, match=r"must end in \.parquet or \.csv"):
-        write_table(pd.DataFrame(), tmp_path / "t.txt", {})
+        write_tables({tmp_path / "t.txt": pd.DataFrame()}, {})
 
 
 def test_provenance_is_json_in_the_metadata(tmp_path):
-    write_table(pd.DataFrame({"a": [1]}), tmp_path / "t.parquet", {"ä": [1, None]})
+    write_tables({tmp_path / "t.parquet": pd.DataFrame({"a": [1]})}, {"ä": [1, None]})
     metadata = pq.read_schema(tmp_path / "t.parquet").metadata
     assert json.loads(metadata[b"dmf_provenance"]) == {"ä": [1, None]}
+
+
+# --- outputs --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.json", "t.parquet", "t-trajectories.csv"])
+def test_a_file_of_the_users_is_not_replaced(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "compute_chunk", None)
+    (tmp_path / "spec.yml").write_text(SPEC + "trajectories: {times: [1]}\n")
+    (tmp_path / name).write_text("precious")
+    out = "t.parquet" if name == "t.parquet" else "t.csv"
+    assert run("spec.yml", "--out", out) == 2
+    told = capsys.readouterr().err
+    assert f"--out {name}: is there already, and is not as dmf wrote it" in told
+    assert (tmp_path / name).read_text() == "precious"
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert run("spec.yml", "--out", out, "--force") == 0
+    assert (tmp_path / name).read_bytes() != b"precious"
+
+
+def test_a_table_that_dmf_wrote_is_replaced_and_one_that_was_edited_is_not(spec, tmp_path, capsys):
+    for _ in range(2):
+        assert run(spec, "--out", "t.csv") == 0
+    with (tmp_path / "t.csv").open("a") as file:
+        file.write("a note of mine\n")
+    assert run(spec, "--out", "t.csv") == 2
+    assert "is there already" in capsys.readouterr().err
+    assert (tmp_path / "t.csv").read_text().endswith("a note of mine\n")
+
+
+def test_the_spec_is_never_the_table(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "spec.csv").write_text(SPEC)
+    for options in ([], ["--force"]):
+        assert run("spec.csv", "--out", "./spec.csv", *options) == 2
+        assert "is a source here, never an output" in capsys.readouterr().err
+    assert (tmp_path / "spec.csv").read_text() == SPEC
+
+
+def test_the_limit_of_runs_says_its_option(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "spec.yml").write_text("seed: [0, 1, 2]\nrank: [0, 1]\nmethod: truth")
+    assert run("spec.yml", "--out", "t.csv", "--most-runs", "5", "--dry-run") == 2
+    assert "asks for 6 runs, more than 5; take fewer values, or say --most-runs 6" in (
+        capsys.readouterr().err
+    )
+    assert read_spec(tmp_path / "spec.yml", most_runs=6).runs[5] == {
+        "seed": 2,
+        "rank": 1,
+        "method": "truth",
+    }
 
 
 # --- what it would take ---------------------------------------------------------------------------
@@ -297,6 +393,7 @@ def test_the_estimate_is_the_time_of_the_gradients_times_their_number(monkeypatc
     assert estimate(flow) == pytest.approx(1.0)  # 8e-3 for eight, 1000 gradients
     assert estimate(*grid(**flow, seed=range(5))) == pytest.approx(5.0)
     assert estimate(flow | {"max_steps": 10}) == pytest.approx(0.06)
+    assert estimate(flow | {"max_gradients": 10}) == pytest.approx(0.01)
     descent = flow | {"method": "descent", "learning_rate": 1e-2}
     assert estimate(descent) == pytest.approx(3.0)
     assert estimate(descent | {"max_steps": 100}) == pytest.approx(0.1)

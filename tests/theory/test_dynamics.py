@@ -113,7 +113,7 @@ def test_product_dynamics_refuses():
         product_dynamics(W, W.T, 2)
     with pytest.raises(ValueError, match="depth must be at least 1, got 0"):
         product_dynamics(W, W, 0)
-    with pytest.raises(TypeError, match=r"depth must be an integer, got 2\.5"):
+    with pytest.raises(TypeError, match=r"depth must be a whole number, got 2\.5"):
         product_dynamics(W, W, 2.5)
     with pytest.raises(ValueError, match="W has entries that are NaN"):
         product_dynamics(W * math.nan, W, 2)

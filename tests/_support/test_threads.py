@@ -1,0 +1,75 @@
+"""How many threads multiply: one for small products, whatever large ones may take."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from dmf_utils._support.machine import LARGE_VARIABLE, one_thread_environment
+from dmf_utils._support.threads import SMALL, few_threads, one_thread
+
+
+@pytest.fixture(autouse=True)
+def two_threads(monkeypatch):
+    """A process that may use two, whatever this machine has."""
+    monkeypatch.delenv(LARGE_VARIABLE, raising=False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    assert torch.get_num_threads() == 2  # each limit was taken back
+    torch.set_num_threads(before)
+
+
+def test_small_products_take_one_thread_and_large_ones_all():
+    with few_threads(SMALL - 1):
+        assert torch.get_num_threads() == 1
+    with few_threads(SMALL):
+        assert torch.get_num_threads() == 2
+
+
+def test_the_environment_says_how_many_multiply_large_ones(monkeypatch):
+    monkeypatch.setenv(LARGE_VARIABLE, "3")
+    with few_threads(SMALL):
+        assert torch.get_num_threads() == 3
+    with few_threads(10):
+        assert torch.get_num_threads() == 1
+
+
+def test_within_one_thread_nothing_takes_more(monkeypatch):
+    monkeypatch.setenv(LARGE_VARIABLE, "3")
+    with one_thread():
+        with few_threads(10 * SMALL):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 1
+    with few_threads(10 * SMALL):  # no longer
+        assert torch.get_num_threads() == 3
+
+
+def test_a_failure_takes_the_limits_back():
+    for limit in (one_thread(), few_threads(2)):
+        with pytest.raises(KeyError), limit:
+            raise KeyError
+
+
+def test_a_process_with_the_environment_starts_with_one_thread():
+    code = (
+        "import torch, numpy, threadpoolctl\n"
+        "from dmf_utils._support.threads import few_threads\n"
+        "counts = {pool['num_threads'] for pool in threadpoolctl.threadpool_info()}\n"
+        "with few_threads(1000): large = torch.get_num_threads()\n"
+        "print(torch.get_num_threads(), *counts, large)"
+    )
+    environment = os.environ | one_thread_environment() | {LARGE_VARIABLE: "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["1", "1", "2"]
+
+
+def test_the_environment_keeps_what_the_user_set(monkeypatch):
+    monkeypatch.setenv(LARGE_VARIABLE, "5")
+    assert one_thread_environment()[LARGE_VARIABLE] == "5"
+    monkeypatch.delenv(LARGE_VARIABLE)
+    assert int(one_thread_environment()[LARGE_VARIABLE]) >= 1
