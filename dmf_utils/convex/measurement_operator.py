@@ -163,8 +163,8 @@ class _Measurements(AffineConstraint):
         # A pivot this small means that a measurement repeats others up to rounding.
         if failed or pivots.min() <= len(gram) * 1e-14 * gram.diagonal().max():
             spectrum, basis = torch.linalg.eigh(gram)
-            kept = spectrum > len(gram) * 1e-14 * spectrum[-1]
-            # Squared, singular values below 1e-7 are lost; the operator itself still tells them.
+            kept = spectrum > 1e-6 * spectrum[-1]
+            # Squared, small singular values are lost; the operator itself still tells them.
             U, s, _ = torch.linalg.svd(basis[:, ~kept].mT @ self._operator, full_matrices=False)
             small = s > len(gram) * 1e-15 * spectrum[-1].sqrt()
             rest = basis[:, ~kept] @ U[:, small]

@@ -188,7 +188,7 @@ def chebyshev_step(
         lambda b: missed[b],
         list(stages),
         [
-            -method.missed * _delay(*of_one, float(norms(first)))
+            -_delay(method.missed, *of_one, float(norms(first)))
             for method, *of_one, first in zip(methods, *along, speeds, gradients, strict=True)
         ],
     )
@@ -224,16 +224,28 @@ def _make_stages(
             torch.baddbmm(made, of_stage, four, beta=-1, out=made)
 
 
-def _delay(missed: float, expected: float, speed: float, first_speed: float) -> float:
-    """Time that the flow takes for what is still missed, both given along the end's gradient.
+def _delay(share: float, missed: float, expected: float, speed: float, first_speed: float) -> float:
+    r"""Time that the flow takes for what is still missed, along the gradient at the end.
 
     What was expected came as a constant slope: on its way to the end it has grown with the speed.
+    And the trapezoidal rule, from which `missed` is told, took the slope at an end that was off.
+
+    Parameters
+    ----------
+    share : float
+        What the method misses, over `Step.missed`.
+    missed, expected : float
+        As estimated at the end and as foreseen, times the gradient there.
+    speed, first_speed : float
+        Norms of the gradient at the end and at the start.
     """
     if not 0 < speed < math.inf or not 0 < first_speed < math.inf:
         return 0.0
     growth = max(-1.0, min(1.0, math.log(speed / first_speed)))
     carried = math.expm1(growth) / growth if abs(growth) > 1e-6 else 1.0
-    return (missed - carried * expected) / speed / speed
+    near, far = 0.8 * share * (1 - growth / 2), 0.8 * share
+    in_all = (missed * (1 + far) + expected * (near * carried - far)) / (1 + near)
+    return share * (in_all - carried * expected) / speed / speed
 
 
 def spectral_radius(

@@ -196,8 +196,11 @@ class FlowBatch:
         if not (math.isfinite(loss) and error <= (_STILL_ACCEPTED if run.is_stiff else 1)):
             return self._reject(b, h, error if math.isfinite(loss) else math.inf)
         theta, left = 1.0, self.aim.end_time - run.time
-        # The last step ends at the asked time itself; any other when its error says that it does.
-        span = left if h >= left else h - max(-0.3 * h, min(0.3 * h, step.delays[i]))
+        # The last step ends at the asked time itself; any other when its error says that it does,
+        # unless that is rounding.
+        rounding = 1e-15 * step.evaluations[i] * step.sizes[i]
+        delay = step.delays[i] if h < left and step.errors[i] > rounding else 0.0
+        span = (left if h >= left else h) - max(-0.3 * h, min(0.3 * h, delay))
         if self.aim.is_reached(loss) and step.gradients.dtype != self.states[b].dtype:
             loss = float(self._taken([b]).loss(step.states[i][None]))
         if self.aim.is_reached(loss):
@@ -222,6 +225,8 @@ class FlowBatch:
         run.still_steps = run.still_steps + 1 if is_still else 0
         run.step, run.speed = h, step.speeds[i]
         run.next_step(error, accepted=True)
+        run.longest = run.longest if is_still else math.inf
+        run.step = min(run.step, run.longest)
         seen = None if step.curvatures is None else step.curvatures[i]
         if self.aim.method == "automatic":
             run.choose_method(h, seen, step.states[i] if seen is None else step.directions[i])
@@ -252,12 +257,15 @@ class FlowBatch:
                 f"from time {run.time:.3g} on, what waits at a saddle is smaller than rounding"
             )
         # Where the steps that are left do not reach to the next motion, they are not made.
-        longest = run.step if run.curvature is None else longest_chebyshev_step(run.curvature)
-        if min(waiting.time, left) > (self.aim.max_steps - run.n_steps) * max(longest, run.step):
+        # They are no longer than what waits allows, whose own motion rounding hides.
+        run.longest = 0.15 / max(waiting.rate, 1e-300)
+        stable = run.step if run.curvature is None else longest_chebyshev_step(run.curvature)
+        longest = min(max(stable, run.step), run.longest)
+        if min(waiting.time, left) > (self.aim.max_steps - run.n_steps) * longest:
             later = run.time + min(waiting.time, left)
             run.detail = f"nothing moves before time {later:.3g}, and the steps left end sooner"
             return self._finish(b, Status.step_limit, self.states[b])
-        run.still_steps = -5 * _LOOK_AFTER
+        run.step, run.still_steps = min(run.step, run.longest), -5 * _LOOK_AFTER
         return None
 
     def _locate(self, b: int, at: Callable[[float], Tensor], end_loss: float) -> float:

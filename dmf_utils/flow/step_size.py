@@ -71,6 +71,7 @@ class StepControl:
         self.still_steps = 0  # in a row, that moved nothing
         self.speed = math.inf  # norm of the gradient where the run is
         self.is_fine = False  # whether all gradients are in double precision
+        self.longest = math.inf  # step, while something waits whose motion rounding hides
         self.tolerated = math.inf  # error of the last step, relative to the state
         self.detail = ""  # what kept the run from its end, or rounding from being harmless
         self.previous_error = 1e-4  # relative to what is tolerated

@@ -35,10 +35,13 @@ class Waiting(NamedTuple):
         none ever will.
     is_resolved : bool
         Whether what waits is larger than what rounding makes of it.
+    rate : float
+        Most that the logarithm of a singular value of the factors grows in a unit of time.
     """
 
     time: float
     is_resolved: bool
+    rate: float
 
 
 def what_waits(problem: Problem, factors: Sequence[Tensor], speed: float) -> Waiting:
@@ -67,7 +70,7 @@ def what_waits(problem: Problem, factors: Sequence[Tensor], speed: float) -> Wai
     gradient = problem.loss_and_gradient(W)[1]
     nearby = problem.loss_and_gradient(W * (1 + 1e-13))[1]
     if depth == 1 or float(gradient.norm()) <= float((nearby - gradient).norm()):
-        return Waiting(math.inf, True)
+        return Waiting(math.inf, True, 0.0)
     parts = [torch.linalg.svd(M, full_matrices=True) for M in factors]
     count = max(s.numel() for _, s, _ in parts)
     largest = max(float(s[0]) for _, s, _ in parts)
@@ -76,8 +79,9 @@ def what_waits(problem: Problem, factors: Sequence[Tensor], speed: float) -> Wai
         left, right = parts[-1][0][:, k:], parts[0][2][k:]
         rate = float(torch.linalg.matrix_norm(left.mT @ gradient[0] @ right.mT))
         if rate * a ** (depth - 1) <= 10 * speed:
-            return Waiting(_time_to_grow(a, _VISIBLE * largest, rate, depth), _resolved(parts, k))
-    return Waiting(math.inf, True)
+            time = _time_to_grow(a, _VISIBLE * largest, rate, depth)
+            return Waiting(time, _resolved(parts, k), rate * a ** (depth - 2))
+    return Waiting(math.inf, True, 0.0)
 
 
 def _time_to_grow(a: float, to: float, rate: float, depth: int) -> float:

@@ -174,8 +174,8 @@ def test_each_status_warns_once():
     runs = [finished(Recorder(Record()), status) for status in Status for _ in range(2)]
     with pytest.warns(RuntimeWarning) as seen:
         warn_unless_reached(runs, "gradient_flow")
-    assert len(seen) == 3
-    assert all("2 of 8 runs" in str(one.message) for one in seen)
+    assert len(seen) == 4
+    assert all("2 of 10 runs" in str(one.message) for one in seen)
 
 
 # --- bad input ------------------------------------------------------------------------------------
