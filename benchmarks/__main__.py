@@ -7,7 +7,7 @@ import platform
 
 import torch
 
-from benchmarks import load, scaling, sensing, speed, sweeps
+from benchmarks import load, scaling, sensing, sparse_gradients, speed, sweeps
 
 
 def main() -> None:
@@ -26,6 +26,7 @@ def main() -> None:
     sensing.both_figures(whole=not short)
     scaling.peak_fraction()
     scaling.growth()
+    sparse_gradients.ratios(sparse_gradients.SHAPES[: 2 if short else None])
     sweeps.grid_sizes((10, 100) if short else (10, 100, 500, 2000))
     sweeps.projection()
     sweeps.large_matrices(((100, 8),) if short else ((100, 8), (300, 8), (1000, 1)))

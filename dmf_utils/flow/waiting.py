@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dmf_utils._support.threads import few_threads
 from dmf_utils.factorization.product import balancedness_gap, product_matrix
 from dmf_utils.problems.base import Problem
 
@@ -71,7 +72,8 @@ def what_waits(problem: Problem, factors: Sequence[Tensor], speed: float) -> Wai
     nearby = problem.loss_and_gradient(W * (1 + 1e-13))[1]
     if depth == 1 or float(gradient.norm()) <= float((nearby - gradient).norm()):
         return Waiting(math.inf, True, 0.0)
-    parts = [torch.linalg.svd(M, full_matrices=True) for M in factors]
+    with few_threads(1):  # a decomposition gains little from more, and loses all on a busy machine
+        parts = [torch.linalg.svd(M, full_matrices=True) for M in factors]
     count = max(s.numel() for _, s, _ in parts)
     largest = max(float(s[0]) for _, s, _ in parts)
     for k in range(count):
@@ -113,7 +115,9 @@ def lowest_level(factors: Sequence[Tensor]) -> float:
 
     It is the size of the smallest mode of a start, all of whose modes wait.
     """
-    values = torch.cat([torch.linalg.svdvals(W) for W in factors]).sort(descending=True).values
+    with few_threads(1):
+        found = torch.cat([torch.linalg.svdvals(W) for W in factors])
+    values = found.sort(descending=True).values
     values = values[values > _ZERO]
     if not values.numel():
         return 0.0
@@ -156,7 +160,8 @@ def broken_law(before: Sequence[Tensor], after: Sequence[Tensor], tolerance: flo
             )
     if not _keeps_sign(before) or _sign(before) * _sign(after) >= 0:
         return ""
-    smallest = min(float(torch.linalg.svdvals(W)[-1]) for W in after)
+    with few_threads(1):
+        smallest = min(float(torch.linalg.svdvals(W)[-1]) for W in after)
     if smallest <= 100 * tolerance * math.sqrt(size):  # as small as an error may be
         return ""
     return "the sign of the determinant, which the flow from a balanced start keeps, has changed"
