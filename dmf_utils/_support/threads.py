@@ -32,7 +32,7 @@ def few_threads(size: int) -> Iterator[None]:
     Parameters
     ----------
     size : int
-        The largest dimension of the matrices that are multiplied.
+        The largest dimension of the matrices that are multiplied; 1 for one thread in any case.
     """
     before = torch.get_num_threads()
     large = 1 if _IS_LIMITED.get() else int(os.environ.get(LARGE_VARIABLE) or before)

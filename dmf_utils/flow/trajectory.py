@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from dmf_utils._support.threads import few_threads
+
 __all__ = ["Record", "Status", "Trajectory"]
 
 
@@ -198,8 +200,9 @@ def leading_singular_values(W: Tensor, count: int) -> Tensor:
     """
     tall = W if W.shape[0] >= W.shape[1] else W.mT
     # The triangular factor has the same singular values, and is square.
-    square = torch.linalg.qr(tall, mode="r").R
-    return torch.linalg.svdvals(square)[:count]
+    with few_threads(1):  # a decomposition gains little from more, and loses all on a busy machine
+        square = torch.linalg.qr(tall, mode="r").R
+        return torch.linalg.svdvals(square)[:count]
 
 
 def warn_unless_reached(runs: Sequence[Trajectory], of: str) -> None:
