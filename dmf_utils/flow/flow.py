@@ -65,9 +65,10 @@ def gradient_flow(
     tolerance : float
         Local error of a step relative to the norm of all factors together. The last steps of
         Dormand–Prince, which no later one dampens, are held to 0.3 of it; a step of the stabilized
-        method is accepted up to 1.5 times, and the next one is shorter. What is smaller than that
-        is not controlled: a mode that waits below it, while larger ones are at rest, is
-        learned too late, and so is a loss reached that is small only below it.
+        method is accepted up to 1.5 times, and the next one is shorter. A step's error is also
+        held to a share of the distance that the step moves, so that a mode that is alone in moving
+        is followed however small it is. What rounding hides ends as ``Status.unresolved`` or
+        ``Status.step_limit``, and `Trajectory.detail` names it.
     method : {"automatic", "dormand-prince"}
         The second never leaves Dormand–Prince, for reference solutions and comparisons.
     record : Record, optional
