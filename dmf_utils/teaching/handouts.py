@@ -150,7 +150,9 @@ def _student_tree(project: Project, student: Project, book: dict[str, Chapter]) 
     """Build the pages without solutions; what knows the solutions."""
     files.clear(student.executed)
     shutil.copytree(
-        project.executed, student.executed, ignore=shutil.ignore_patterns("*.ipynb", "_build")
+        project.executed,
+        student.executed,
+        ignore=shutil.ignore_patterns("*.ipynb", "_build", "lectures.yml"),
     )
     shutil.copy(pdf.STYLE, student.executed / "_static" / pdf.STYLE.name)
     answers: list[Answer] = []
