@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dmf_utils._support import checks
+from dmf_utils._support.threads import few_threads
 from dmf_utils.factorization.initialization import Start
 from dmf_utils.factorization.product import factor_gradients, product_matrix
 from dmf_utils.flow.batch import Factorizations
@@ -137,26 +138,27 @@ def train(
     else:
         step = torch.optim.SGD(factors, lr=rate, momentum=momentum, weight_decay=decay)
     ends: dict[int, OptimizerRun] = {}
-    for k in range(max_steps + 1):
-        values = [W.detach() for W in factors]
-        W = product_matrix(values)
-        losses, gradient = joined.loss_and_gradient(W)
-        if k % look_every == 0 or k == max_steps:
-            for b, loss in enumerate(losses.tolist()):
-                over = loss <= until_loss or not math.isfinite(loss) or k == max_steps
-                if b not in ends and over:
-                    detail = ""
-                    if optimizer == "sgd" and math.isfinite(loss):
-                        detail = _detail(batch, values, b, rate, momentum, decay)
-                    ends[b] = OptimizerRun(W[b].clone(), loss, k, loss <= until_loss, detail)
-            if len(ends) == len(problems):
-                break
-        if draws is not None:
-            drawn = torch.rand(gradient.shape, generator=draws, dtype=gradient.dtype) < share
-            gradient = gradient * drawn / share
-        for factor, slope in zip(factors, factor_gradients(values, gradient), strict=True):
-            factor.grad = slope
-        step.step()
+    with few_threads(max(problems[0].shape)):
+        for k in range(max_steps + 1):
+            values = [W.detach() for W in factors]
+            W = product_matrix(values)
+            losses, gradient = joined.loss_and_gradient(W)
+            if k % look_every == 0 or k == max_steps:
+                for b, loss in enumerate(losses.tolist()):
+                    over = loss <= until_loss or not math.isfinite(loss) or k == max_steps
+                    if b not in ends and over:
+                        detail = ""
+                        if optimizer == "sgd" and math.isfinite(loss):
+                            detail = _detail(batch, values, b, rate, momentum, decay)
+                        ends[b] = OptimizerRun(W[b].clone(), loss, k, loss <= until_loss, detail)
+                if len(ends) == len(problems):
+                    break
+            if draws is not None:
+                drawn = torch.rand(gradient.shape, generator=draws, dtype=gradient.dtype) < share
+                gradient = gradient * drawn / share
+            for factor, slope in zip(factors, factor_gradients(values, gradient), strict=True):
+                factor.grad = slope
+            step.step()
     runs = [ends[b] for b in range(len(problems))]
     warn_beyond_stability([run.detail for run in runs if run.reached])
     return runs

@@ -7,8 +7,10 @@ import sys
 import pytest
 import torch
 
+from dmf_utils import MatrixCompletion, gaussian
 from dmf_utils._support.machine import LARGE_VARIABLE, one_thread_environment
 from dmf_utils._support.threads import SMALL, few_threads, one_thread
+from dmf_utils.flow.optimizers import train
 
 
 @pytest.fixture(autouse=True)
@@ -73,3 +75,24 @@ def test_the_environment_keeps_what_the_user_set(monkeypatch):
     assert one_thread_environment()[LARGE_VARIABLE] == "5"
     monkeypatch.delenv(LARGE_VARIABLE)
     assert int(one_thread_environment()[LARGE_VARIABLE]) >= 1
+
+
+def test_training_with_another_optimizer_takes_one_thread(monkeypatch):
+    seen = set()
+    problem = MatrixCompletion.random((6, 6), 1, 20, seed=0)
+    loss = type(problem).loss_and_gradient
+
+    def counted(self, W):
+        seen.add(torch.get_num_threads())
+        return loss(self, W)
+
+    monkeypatch.setattr(type(problem), "loss_and_gradient", counted)
+    train(
+        [problem],
+        2,
+        [gaussian(norm=1e-1, seed=0)],
+        optimizer="adam",
+        learning_rate=1e-3,
+        max_steps=5,
+    )
+    assert seen == {1}
