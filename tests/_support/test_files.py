@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -133,8 +134,8 @@ def test_a_rename_that_fails_gives_back_what_was_there(
 def test_a_file_is_written_whole(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
 
-    def fails(file: object) -> None:
-        file.write(b"half")  # type: ignore[attr-defined]
+    def fails(file: IO[bytes]) -> None:
+        file.write(b"half")
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
