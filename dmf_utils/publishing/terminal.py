@@ -90,8 +90,10 @@ class Display:
         rest = sum(self._expected.values()) - self._expected[here.name]  # what is done counts 0
         left = max(self._expected[here.name] - (now - here.start), 0.0)
         if loop is not None and (steps := loop[0] - here.loop_start[1]) > 0:
-            # The loop's own speed knows better than the last run, if it says that more is to come.
-            left = max(left, (loop[1] - loop[0]) * (now - here.loop_start[2]) / steps)
+            # The loop's own speed knows better than the last run, if it says that more is to come,
+            # but a sweep begins with its longest runs: it is trusted in full after a quarter.
+            by_speed = (loop[1] - loop[0]) * (now - here.loop_start[2]) / steps
+            left += max(by_speed - left, 0.0) * min(4 * loop[0] / loop[1], 1.0)
         left += rest / self._at_once
         told = f"about {clock(left)} left" if left >= 1 else "nearly done"
         return f"{clock(now - self._start)} elapsed, {told}"

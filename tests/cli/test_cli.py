@@ -546,6 +546,9 @@ def test_the_time_left_follows_the_speed_of_a_long_loop(
     progress = Display({"first": 10.0, "second": 60.0}, sys.stdout)
     progress.begin("first")
     progress.show("cell 2/9", (0, 40, "runs"))
+    now[0] = 5.0  # the longest runs come first: 1 of 40 says little of the others
+    progress.show("cell 2/9", (1, 40, "runs"))
+    assert "0:05 elapsed, about 1:24 left" in capsys.readouterr().out
     now[0] = 30.0
     progress.show("cell 2/9", (10, 40, "runs"))
     assert "0:30 elapsed, about 2:30 left" in capsys.readouterr().out
