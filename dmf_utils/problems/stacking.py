@@ -17,6 +17,7 @@ from dmf_utils.problems.base import (
 )
 from dmf_utils.problems.completion import MatrixCompletion
 from dmf_utils.problems.full_observation import FullObservation
+from dmf_utils.problems.lockstep import Shared
 from dmf_utils.problems.sensing import MatrixSensing
 
 __all__ = ["MatrixCompletion", "MatrixSensing", "Problem", "is_own", "low_rank_matrix", "stack"]
@@ -46,7 +47,7 @@ def is_own(problem: Problem) -> bool:
 
     Any other, also one derived from these, may leave its gradient to autograd.
     """
-    return type(problem) in (FullObservation, MatrixCompletion, MatrixSensing)
+    return type(problem) in (FullObservation, MatrixCompletion, MatrixSensing, Shared)
 
 
 def stack(problems: Sequence[Problem]) -> Problem:

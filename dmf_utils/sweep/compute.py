@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from dmf_utils.flow.descent import gradient_descent
 from dmf_utils.flow.flow import gradient_flow
 from dmf_utils.flow.trajectory import Record, Trajectory
 from dmf_utils.problems.completion import MatrixCompletion
+from dmf_utils.problems.lockstep import in_lockstep
 from dmf_utils.problems.sensing import MatrixSensing
 from dmf_utils.sweep.source import SOURCE
 
@@ -32,7 +35,7 @@ def compute_chunk(
     options: Mapping[str, Any] | None = None,
     source: str = SOURCE,
 ) -> list[dict[str, Any]]:
-    """Rows of runs that share all but seed and norm of the start, computed in one thread.
+    """Rows of runs that `chunks` put together, computed by one thread at a time.
 
     Parameters
     ----------
@@ -57,7 +60,7 @@ def compute_chunk(
         )
     options = options or {}
     first = runs[0]
-    is_shared = first["problem"] == "sensing"  # one instance, see `sweep_runs.chunks`
+    is_shared = first["problem"] == "sensing"  # one instance, see `run_parameters.chunks`
     with one_thread():
         made = [problem_of(first)] * len(runs) if is_shared else [problem_of(run) for run in runs]
         if first["method"] == "truth":
@@ -80,6 +83,19 @@ def _followed(
     made: list[Any], runs: Sequence[dict[str, Any]], options: Mapping[str, Any]
 ) -> list[Trajectory]:
     """Trajectories of the runs of a chunk, by flow or by descent."""
+    if runs[0]["method"] == "flow" and runs[0]["problem"] == "sensing":
+        begin = time.perf_counter()
+        tasks = [partial(_stepped, runs=[run], options=options) for run in runs]
+        ends = [end for (end,) in in_lockstep(made[0], tasks)]
+        # Each has waited for the others: its share is that of its gradients.
+        seconds = (time.perf_counter() - begin) / sum(end.n_gradients for end in ends)
+        return [replace(end, seconds=end.n_gradients * seconds) for end in ends]
+    return _stepped(made, runs, options)
+
+
+def _stepped(
+    made: Any, runs: Sequence[dict[str, Any]], options: Mapping[str, Any]
+) -> list[Trajectory]:
     first = runs[0]
     make_start = getattr(initialization, first["start"])
     starts = [

@@ -55,14 +55,14 @@ def estimate(chunks: Sequence[Chunk]) -> Estimate:
     seconds, largest = 0.0, 0
     with one_thread():
         for chunk in chunks:
-            first = chunk.runs[0]
-            is_followed = first["depth"] is not None
-            names = ["problem", "method", "rows", "columns", "depth", "precision"]
-            names += ["gradient_precision"] if is_followed else ["rank", "n_observed"]
-            kind = tuple(first[name] for name in names)
-            if kind not in timed:
-                timed[kind] = _gradient_seconds(first) if is_followed else _run_seconds(first)
-            seconds += len(chunk.runs) * timed[kind] * (_count(first) if is_followed else 1)
+            for run in chunk.runs:
+                is_followed = run["depth"] is not None
+                names = ["problem", "method", "rows", "columns", "depth", "precision"]
+                names += ["gradient_precision"] if is_followed else ["rank", "n_observed"]
+                kind = tuple(run[name] for name in names)
+                if kind not in timed:
+                    timed[kind] = _gradient_seconds(run) if is_followed else _run_seconds(run)
+                seconds += timed[kind] * (_count(run) if is_followed else 1)
             largest = max(largest, _batch_bytes(chunk))
     return Estimate(seconds, psutil.Process().memory_info().rss + largest)
 
@@ -102,7 +102,7 @@ def _run_seconds(run: dict[str, Any]) -> float:
 
 
 def _batch_bytes(chunk: Chunk) -> int:
-    run = chunk.runs[0]
+    run = chunk.runs[-1]  # the deepest
     together = 1 if run["depth"] is None else len(chunk.runs)
     return needed_bytes(run) + together * state_bytes(run)
 

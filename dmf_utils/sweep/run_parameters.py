@@ -41,6 +41,7 @@ DEFAULTS: dict[str, Any] = {
 #: Runs of a full chunk. A batch of eight is as fast a run as any larger one, and is what a worker
 #: that is lost takes with it. Fixed, so that neither keys nor results depend on the workers.
 CHUNK = 8
+CHUNK_OF_SENSING = 16  # the more, the less often its measurements are read
 SHARE_OF_MEMORY = 0.8  # of the machine's, that the measurements of all workers may take
 _STATES = 24  # numbers that a batch holds for each number of its states, at most
 _MATRICES = 10  # that what has no states holds, at most
@@ -204,19 +205,24 @@ def state_bytes(run: Mapping[str, Any]) -> int:
 def chunks(complete: Sequence[dict[str, Any]]) -> list[Chunk]:
     """The runs, each once, in chunks that are stepped together; those that take longest first.
 
-    The runs of a chunk share all but norm and seed of the start; in sensing also the seed, since
-    the measurements are common to the batch. What chunks there are depends on the set of runs, not
-    on their order.
+    The runs of a chunk share all but norm and seed of the start. Those of sensing have one seed,
+    since they share its measurements, and flows of all depths do. What chunks
+    there are depends on the set of runs, not on their order.
     """
     groups: dict[tuple[object, ...], dict[tuple[object, ...], int]] = {}
     for i, run in enumerate(complete):
-        apart = {"norm"} if run["problem"] == "sensing" else {"norm", "seed"}
+        if run["problem"] != "sensing":
+            apart = {"norm", "seed"}
+        else:
+            apart = {"norm", "depth"} if run["method"] == "flow" else {"norm"}
         key = tuple(value for name, value in run.items() if name not in apart)
-        groups.setdefault(key, {}).setdefault((run["seed"], run["norm"] or 0.0), i)
+        within = run["seed"], run["depth"] or 0, run["norm"] or 0.0
+        groups.setdefault(key, {}).setdefault(within, i)
     made = []
     for group in groups.values():
         ordered = [group[within] for within in sorted(group)]
-        for at in range(0, len(ordered), CHUNK):
-            members = ordered[at : at + CHUNK]
+        size = CHUNK if complete[ordered[0]]["problem"] != "sensing" else CHUNK_OF_SENSING
+        for at in range(0, len(ordered), size):
+            members = ordered[at : at + size]
             made.append(Chunk(min(members), tuple(complete[i] for i in members)))
-    return sorted(made, key=lambda chunk: -(chunk.runs[0]["depth"] or 0))
+    return sorted(made, key=lambda chunk: -(chunk.runs[-1]["depth"] or 0))

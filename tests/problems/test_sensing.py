@@ -277,7 +277,7 @@ def test_no_more_workers_than_fit_into_memory(memory, workers, monkeypatch):
     monkeypatch.setattr(sweeps, "memory_in_bytes", lambda: memory)
     monkeypatch.setattr(sweeps, "WorkerProcesses", Counted)
     small = {"problem": "sensing", "rows": 4, "columns": 4, "rank": 1, "n_observed": 16}
-    table = sweeps.sweep(sweeps.grid(**small, depth=[2, 3, 4]), workers=3, progress=False)
+    table = sweeps.sweep(sweeps.grid(**small, seed=[0, 1, 2]), workers=3, progress=False)
     assert list(table.status) == ["reached"] * 3
     assert taken == ([workers] if workers > 1 else [])
 

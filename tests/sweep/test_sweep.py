@@ -310,12 +310,20 @@ def test_other_sizes_of_chunks_compute_the_same(expected, monkeypatch):
 
 
 def test_sensing_differs_by_rounding_alone_in_other_chunks(monkeypatch):
-    eight = here(SENSED[:5])
-    monkeypatch.setattr(run_parameters, "CHUNK", 2)
-    other = here(SENSED[:5])
-    assert other.n_gradients.tolist() == eight.n_gradients.tolist()
+    runs = grid(**SENSING | {"depth": [2, 3, 4]}, seed=4, norm=[2e-1, 5e-2])
+    together = here(runs)
+    monkeypatch.setattr(run_parameters, "CHUNK_OF_SENSING", 1)
+    alone = here(runs)
+    assert alone.n_gradients.tolist() == together.n_gradients.tolist()
     names = ["loss", "error", "nuclear_norm", "time"]
-    pd.testing.assert_frame_equal(other[names], eight[names], rtol=1e-8, atol=0)
+    pd.testing.assert_frame_equal(alone[names], together[names], rtol=1e-8, atol=0)
+
+
+def test_flows_of_sensing_that_share_measurements_are_one_chunk():
+    runs = grid(**SENSING | {"depth": [2, 3, 4]}, seed=[4, 5], norm=[2e-1, 5e-2])
+    made = module.chunks([module.complete_run(run, at) for at, run in enumerate(runs)])
+    assert [{run["seed"] for run in chunk.runs} for chunk in made] == [{4}, {5}]
+    assert [len(chunk.runs) for chunk in made] == [6, 6]
 
 
 def test_a_run_that_is_named_twice_is_computed_once(expected, computed, tmp_path, monkeypatch):
