@@ -25,6 +25,7 @@ from dmf_utils.publishing.terminal import Display
 __all__ = ["LedgerError", "build_book", "locked"]
 
 _SECONDS_FOR_PAGES = 8.0
+_AT_ONCE = 2  # chapters, of those that keep one core busy each
 
 
 class LedgerError(RuntimeError):
@@ -128,8 +129,6 @@ class _Build:
         self.chapters = chapters
         self.measuring = [c for name, c in chapters.items() if name != LEDGER_CHAPTER]
         self.ledger = chapters.get(LEDGER_CHAPTER)
-        # The small chapters keep one core each busy; at the paper's size one keeps them all.
-        self.at_once = 2 if project.quick else 1
 
     def run(self, only: list[str] | None) -> list[dict[str, Any]]:
         """All steps; the rows of the ledger as measured."""
@@ -138,7 +137,8 @@ class _Build:
         steps = {chapter.name: chapter.expected_seconds for chapter in due}
         if self.ledger:
             steps[LEDGER_CHAPTER] = self.ledger.expected_seconds
-        self.display = Display(steps | {"pages": _SECONDS_FOR_PAGES}, at_once=self.at_once)
+        alone = {chapter.name for chapter in due if chapter.uses_all_cores}
+        self.display = Display(steps | {"pages": _SECONDS_FOR_PAGES}, at_once=_AT_ONCE, alone=alone)
         if unchanged := [c.name for c in self.measuring if c not in due]:
             self.display.say(f"not executed again: {', '.join(unchanged)}")
         self._execute_all(due, keys)
@@ -162,15 +162,24 @@ class _Build:
         self.display.end("executed")
 
     def _execute_all(self, due: list[Chapter], keys: dict[str, str]) -> None:
-        """Execute what is due; the first that fails, or Ctrl-C, stops the others."""
+        """Execute what is due; the first that fails, or Ctrl-C, stops the others.
+
+        Chapters that keep one core busy go two at a time, the longest first: a long one that
+        begins last would run by itself at the end. Those that keep all of them busy go alone.
+        """
+        alone = [chapter for chapter in due if chapter.uses_all_cores]
+        others = [chapter for chapter in due if not chapter.uses_all_cores]
+        others.sort(key=lambda chapter: -chapter.expected_seconds)
         stop = threading.Event()
-        with ThreadPoolExecutor(self.at_once) as threads:
-            tasks = [threads.submit(self._execute, c, keys[c.name], stop) for c in due]
-            try:
-                for task in as_completed(tasks):
-                    task.result()
-            finally:
-                stop.set()
+        for chapters, at_once in ((others, _AT_ONCE), (alone, 1)):
+            with ThreadPoolExecutor(at_once) as threads:
+                tasks = [threads.submit(self._execute, c, keys[c.name], stop) for c in chapters]
+                try:
+                    for task in as_completed(tasks):
+                        task.result()
+                except BaseException:
+                    stop.set()
+                    raise
 
     def _measure(self) -> list[dict[str, Any]]:
         notebooks = {chapter.name: pages.page(chapter) for chapter in self.measuring}

@@ -18,12 +18,11 @@ import yaml
 from nbformat import NotebookNode
 
 from dmf_utils._support.errors import InputError
-from dmf_utils._support.machine import hardware, one_thread_environment
+from dmf_utils._support.machine import LARGE_VARIABLE, hardware, one_thread_environment
 from dmf_utils._support.notebooks import has_tag, read_notebook
 from dmf_utils._support.processes import Leashed
 from dmf_utils._support.provenance import versions
 from dmf_utils.publishing.chapter import Chapter, Execution
-from dmf_utils.publishing.project import Project
 from dmf_utils.publishing.terminal import Display, clock, read_loop
 
 __all__ = ["PATIENCE", "ChapterError", "Stopped", "execute", "run_papermill"]
@@ -139,7 +138,7 @@ def _watch(
     loop.unlink(missing_ok=True)
     start, seen, where = time.monotonic(), 0, "starting"
     with log.open("w", encoding="utf-8") as errors:
-        environment = _environment(chapter.project, loop)
+        environment = _environment(chapter, loop)
         with Leashed(command, stdout=errors, stderr=errors, env=environment) as papermill:
             while (status := papermill.wait(_SECONDS_BETWEEN_LOOKS)) is None:
                 if stop.is_set():
@@ -156,11 +155,15 @@ def _watch(
     return status, log.read_text(encoding="utf-8", errors="replace")
 
 
-def _environment(project: Project, loop: Path) -> dict[str, str]:
+def _environment(chapter: Chapter, loop: Path) -> dict[str, str]:
+    project = chapter.project
+    # Beside another chapter even large products have one core, and threads without one would spin.
+    large = {} if chapter.uses_all_cores else {LARGE_VARIABLE: "1"}
     paths = filter(None, [str(_PACKAGE.parent), os.environ.get("PYTHONPATH")])
     return (
         os.environ
         | one_thread_environment()
+        | large
         | {
             "DMF_PROGRESS": str(loop),
             "DMF_LEDGER": str(project.ledger),
