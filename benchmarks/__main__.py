@@ -7,7 +7,7 @@ import platform
 
 import torch
 
-from benchmarks import load, scaling, sensing, sparse_gradients, speed, sweeps
+from benchmarks import growth, load, scaling, sensing, sparse_gradients, speed, sweeps
 
 
 def main() -> None:
@@ -26,6 +26,8 @@ def main() -> None:
     sensing.both_figures(whole=not short)
     scaling.peak_fraction()
     scaling.growth()
+    if not short:
+        growth.table()
     sparse_gradients.ratios(sparse_gradients.SHAPES[: 2 if short else None])
     sweeps.grid_sizes((10, 100) if short else (10, 100, 500, 2000))
     sweeps.projection()

@@ -35,7 +35,13 @@ def peak_fraction() -> None:
 
 
 def growth() -> None:
-    """Time of one gradient a factorization: against size, depth and batch."""
+    """Time of one gradient a factorization: against size, depth and batch.
+
+    Runs of completion are stepped in batches for the sake of small matrices: eight whole runs
+    at depth 2 and 3 took 1.7 to 1.8 times as long one by one at n = 20, 1.3 to 1.6 times at n = 40
+    (processor time, one thread, gradients in single precision). At n = 100 products take the time,
+    and a batch gains nothing (0.9 to 1.0 times).
+    """
     print("\nOne gradient, milliseconds a factorization")
     print("  n, depth 3, batch 1:     " + _line((50, 100, 200, 400), lambda n: (n, 3, 1)))
     print("  depth, n = 100, batch 1: " + _line((2, 3, 4, 5, 6), lambda depth: (100, depth, 1)))
