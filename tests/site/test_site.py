@@ -178,8 +178,8 @@ def test_the_site_is_small(quick_book: Project) -> None:
 
 
 def test_the_opening_picture_is_the_one_the_build_computed(quick_book: Project) -> None:
-    computed = (quick_book.build / "figures" / "fig-completion-1.png").read_bytes()
-    (shown,) = (quick_book.html / "_images").glob("fig-completion-1*.png")
+    computed = (quick_book.build / "figures" / "fig-completion-entries.png").read_bytes()
+    (shown,) = (quick_book.html / "_images").glob("fig-completion-entries*.png")
     assert shown.read_bytes() == computed
 
 
