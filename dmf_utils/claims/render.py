@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections import Counter
 
 from dmf_utils.claims.ledger import Claim, Verdict, judge
 from dmf_utils.claims.rules import Measured
@@ -16,6 +17,7 @@ _SIGNS = {
     Verdict.NOT_REPRODUCED: "✗",
     Verdict.NOT_RUN: "–",
 }
+_MOST_LISTED, _FEW = 4, 3  # a longer list of so few different values is counted
 
 
 def line(claim: Claim, measured: Measured) -> str:
@@ -63,10 +65,13 @@ def typeset(text: str) -> str:
 
 
 def show(measured: Measured) -> str:
-    """The measured value with four significant digits."""
+    """The measured value with four significant digits; a list of few different ones as counts."""
     if isinstance(measured, dict):
         return ", ".join(f"{name}: {show(value)}" for name, value in measured.items())
     if isinstance(measured, list):
+        shown = Counter(show(value) for value in measured)
+        if len(measured) > _MOST_LISTED and len(shown) <= _FEW:
+            return ", ".join(f"{text} ({number} times)" for text, number in shown.items())
         return ", ".join(show(value) for value in measured)
     if isinstance(measured, bool):
         return "true" if measured else "false"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from nbformat import NotebookNode
 from dmf_utils._support import files
 from dmf_utils._support.errors import InputError
 from dmf_utils._support.notebooks import read_notebook, write_notebook
-from dmf_utils.publishing import site
+from dmf_utils.publishing import lectures, site
 from dmf_utils.publishing.build import build_book
 from dmf_utils.publishing.chapter import LEDGER_CHAPTER, Chapter, read_chapters
 from dmf_utils.publishing.project import Project
@@ -25,6 +26,7 @@ __all__ = ["FAILURES", "VERSIONS", "make_handouts"]
 
 VERSIONS = ("student", "instructor")
 FAILURES = (SolutionError, LeakError, pdf.PrintError)
+_TEACHERS = "<!-- generated: lectures -->"
 _HOW_TO_PRINT = (
     "no PDF: there is no Chromium here; install it (or name it in DMF_CHROMIUM) and run this "
     "again, or print the pages in {pages} from any browser"
@@ -163,6 +165,7 @@ def _student_tree(project: Project, student: Project, book: dict[str, Chapter]) 
         answers += stripped.answers
         kept += [notebook_text(nbformat.writes(rest)), classroom_parameters(chapter)]
         write_notebook(stripped.notebook, student.executed / f"{name}.ipynb")
+    answers += _without_teachers_pages(project, student)
     for path in sorted(student.executed.rglob("*.md")):
         cell = nbformat.v4.new_markdown_cell(path.read_text(encoding="utf-8"), id="page")
         page = nbformat.v4.new_notebook(cells=[cell])
@@ -174,6 +177,23 @@ def _student_tree(project: Project, student: Project, book: dict[str, Chapter]) 
     if not site.is_current(student):
         site.build(student)
     return watch
+
+
+def _without_teachers_pages(project: Project, student: Project) -> list[Answer]:
+    """Leave the title of a page that the build fills with expected answers; those answers."""
+    answers: list[Answer] = []
+    for path in sorted(student.executed.rglob("*.md")):
+        source = project.book / path.relative_to(student.executed)
+        if _TEACHERS in (text := source.read_text(encoding="utf-8")):
+            heading = re.search(r"^# .*$", text, flags=re.MULTILINE)
+            title = heading[0] if heading else "# For teachers"
+            path.write_text(f"{title}\n\nThis page is in the teachers' book.\n", encoding="utf-8")
+            answers = [
+                Answer(label, [expected])
+                for lecture in lectures.load(project).lectures
+                for label, expected in lecture.exercises.items()
+            ]
+    return answers
 
 
 def _without_solutions(page: NotebookNode, name: str) -> tuple[Stripped, NotebookNode]:

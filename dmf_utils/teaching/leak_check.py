@@ -21,6 +21,7 @@ _FEWEST_WORDS, _FEWEST_LETTERS = 3, 12
 _MARK = re.compile(
     r"\{solution(?:-start|-end)?\}|(?:BEGIN|END) SOLUTION|class=\"solution[ \"]"
     r"|Solution to Exercise"
+    r"|\{question\}|class=\"dmf-choice\b|class=\"dmf-judged|(?:^|\n)\s*[-*+] \[[xX]\] +\S"
 )
 _BLOCK = re.compile(r"</?(?:article|aside|caption|d[dlt]|div|fig\w+|h\d|li|nav|p|pre|tr)\b[^>]*>")
 _INDEX = "searchindex.js"

@@ -1,4 +1,4 @@
-"""A chapter for students: its solutions taken out, a place to answer in each one's stead."""
+"""A chapter for students: its answers taken out, a place to answer in each one's stead."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ import nbformat
 from nbformat import NotebookNode
 
 from dmf_utils._support.notebooks import has_tag
+from dmf_utils.teaching import prompts
 
 __all__ = ["Answer", "SolutionError", "Stripped", "blank_cells", "lined_space", "strip"]
 
 CODE_HERE = "# YOUR CODE HERE"
-_DIRECTIVE = re.compile(r"\s*(`{3,}|:{3,}|~{3,})\s*\{(solution|solution-start|solution-end)\}(.*)")
+_DIRECTIVE = re.compile(
+    r"\s*(`{3,}|:{3,}|~{3,})\s*\{(solution|solution-start|solution-end|question)\}(.*)"
+)
 _OTHER_MARK = re.compile(r"^\s*#+\s*(?:BEGIN|END) SOLUTION\b", flags=re.MULTILINE)
 _WORDS_ON_A_LINE = 10
 _FEWEST_LINES, _MOST_LINES = 4, 14
@@ -28,12 +31,12 @@ class SolutionError(ValueError):
 
 @dataclass
 class Answer:
-    """The place of one solution.
+    """The place of one solution, or of one answer in the text.
 
     Attributes
     ----------
     label
-        The exercise that it solves.
+        The exercise that it solves; the cell that it stands in.
     texts
         What was taken out: sources, and outputs that are text.
     images
@@ -65,10 +68,12 @@ class Stripped:
 def strip(
     notebook: NotebookNode, chapter: str, place: Callable[[Answer], list[NotebookNode]]
 ) -> Stripped:
-    """Take out every solution.
+    """Take out every solution, and every other answer.
 
     A solution is all between ``{solution-start}`` and ``{solution-end}``, code cells with their
-    outputs included, and a ``{solution}`` block.
+    outputs included, and a ``{solution}`` block. An answer is a drop-down with that title, below
+    a prompt to predict: the prompt stays. Of a ``{question}`` the choices stay, not which of them
+    are right, nor what a reader is told of them.
 
     Parameters
     ----------
@@ -87,7 +92,7 @@ def strip(
     Raises
     ------
     SolutionError
-        If a solution has no beginning or no end.
+        If a solution has no beginning or no end, or a prompt no answer.
     """
     reader = _Reader(chapter, place)
     for cell in notebook.cells:
@@ -154,10 +159,26 @@ class _Reader:
         self.answers.append(answer)
         self.cells += self._place(answer)
 
+    def _inline(self, kind: str, title: str, body: str, id: str) -> list[str]:
+        """What stays of an answer that stands within a text: its fence may be inside another."""
+        answer = Answer(id, [body])
+        if kind == "question":
+            shown, told = prompts.unmarked(title, body)
+            answer.texts = [told]
+        else:
+            shown = "\n\n".join(cell.source for cell in self._place(answer))
+        self.answers.append(answer)
+        return ["", shown, ""]
+
     def _read_text(self, cell: NotebookNode) -> None:
         where = f"{self._chapter}, cell {cell.id}"
         kept: list[str] = []
         pieces = 0
+        if prompts.count(cell.source) > prompts.count_answers(cell.source):
+            raise SolutionError(
+                f"{where}: a prompt to predict has no answer; write it below, in a drop-down with "
+                "the title Answer"
+            )
 
         def keep() -> None:
             nonlocal pieces
@@ -172,6 +193,11 @@ class _Reader:
         for name, label, body in _blocks(cell.source, where):
             if name == "text":
                 (kept if self._gate is None else self._gate.texts).append(body)
+            elif name in ("question", "answer"):
+                if self._gate is None:
+                    kept += self._inline(name, label, body, cell.id)
+                else:
+                    self._gate.texts += [label, body]
             elif name == "solution-end":
                 if self._gate is None:
                     raise SolutionError(
@@ -195,10 +221,11 @@ class _Reader:
 
 
 def _blocks(source: str, where: str) -> Iterator[tuple[str, str, str]]:
-    """A text as (kind, label, text) in order: single lines, and whole solution directives."""
+    """A text as (kind, label, text) in order: single lines, and whole directives with answers."""
     fence = name = label = ""
     body: list[str] = []
-    for line in source.split("\n"):
+    lines = source.split("\n")
+    for number, line in enumerate(lines):
         mark = line.strip()
         if fence:
             if mark and set(mark) == {fence[0]} and len(mark) >= len(fence):
@@ -208,6 +235,8 @@ def _blocks(source: str, where: str) -> Iterator[tuple[str, str, str]]:
                 body.append(line)
         elif begin := _DIRECTIVE.match(line):
             fence, name, label, body = begin[1], begin[2], begin[3].strip(), []
+        elif opening := prompts.answer_fence(lines, number):
+            fence, name, label, body = opening, "answer", "", []
         else:
             yield "text", "", line
     if fence:

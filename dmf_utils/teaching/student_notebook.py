@@ -13,9 +13,11 @@ from dmf_utils.publishing import parameters
 from dmf_utils.publishing.chapter import Chapter
 from dmf_utils.teaching.solutions import Stripped, blank_cells, strip
 
-__all__ = ["student_notebook", "with_plain_exercises", "with_values"]
+__all__ = ["student_notebook", "with_plain_boxes", "with_values"]
 
-_EXERCISE = re.compile(r"(`{3,}|:{3,}|~{3,})\s*\{(exercise|exercise-start|exercise-end)\}\s*(.*)")
+_PLAIN = re.compile(
+    r"(`{3,}|:{3,}|~{3,})\s*\{(exercise|exercise-start|exercise-end|admonition)\}\s*(.*)"
+)
 _NOTE = (
     "*Student notebook of the chapter “{title}”. It runs from top to bottom in under a "
     "minute{size}. It needs the book's package `dmf_utils`. The page also fills in what stands "
@@ -47,7 +49,7 @@ def student_notebook(chapter: Chapter) -> Stripped:
     cells = stripped.notebook.cells
     for cell in cells:
         if cell.cell_type == "markdown":
-            cell.source = with_plain_exercises(cell.source)
+            cell.source = with_plain_boxes(cell.source)
         elif cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
             if has_tag(cell, "parameters"):
@@ -83,16 +85,19 @@ def with_values(source: str, values: dict[str, Any]) -> str:
     return b"\n".join(lines).decode()
 
 
-def with_plain_exercises(text: str) -> str:
-    """Exercises without their directives, which a notebook would show as a block of code."""
+def with_plain_boxes(text: str) -> str:
+    """Exercises and boxes without their directives, which a notebook would show as code."""
     kept: list[str] = []
     closing: list[tuple[str, bool]] = []  # fences still open: the mark, and whether we removed it
     in_options = False
     for line in text.split("\n"):
         mark = line.strip()
-        if begin := _EXERCISE.fullmatch(mark):
+        if begin := _PLAIN.fullmatch(mark):
             closing.append((begin[1], True))
-            if begin[2] != "exercise-end":
+            if begin[2] == "admonition":
+                kept += [f"**{begin[3]}**", ""]
+                in_options = True
+            elif begin[2] != "exercise-end":
                 kept += [f"**Exercise. {begin[3]}**" if begin[3] else "**Exercise.**", ""]
                 in_options = True
         elif (

@@ -10,10 +10,15 @@ import pytest
 from dmf_utils._support.notebooks import read_notebook
 from dmf_utils.publishing import parameters
 from dmf_utils.publishing.project import Project
+from dmf_utils.publishing.reading import reading_minutes
+from dmf_utils.teaching import prompts
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
 each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+each_reading = pytest.mark.parametrize(
+    "path", [path for path in CHAPTERS if path.stem != "claims"], ids=lambda path: path.stem
+)
 
 
 @each_chapter
@@ -36,6 +41,27 @@ def test_the_chapter_opens_with_its_title(path: Path) -> None:
     assert first.cell_type == "markdown"
     headings = [line for line in first.source.splitlines() if line.startswith("#")]
     assert headings[0].startswith("# ")
+
+
+@each_reading
+def test_the_chapter_asks_before_it_shows_and_asks_again(path: Path) -> None:
+    cells = nbformat.read(path, as_version=4).cells
+    first_exercise = next(n for n, cell in enumerate(cells) if "{exercise" in cell.source)
+    shown = [n for n, cell in enumerate(cells) if cell.cell_type == "code"]
+    # the projects of this chapter run cells, and stand below its exercise
+    last = max(n for n in shown if n < first_exercise or path.stem == "known_and_open")
+    before = [cell.source for cell in cells[:last] if cell.cell_type == "markdown"]
+    whole = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    to_predict = sum(prompts.count_answers(text) + text.count("{question} ") for text in before)
+    assert to_predict >= 2, "at least two prompts to predict what a later cell shows"
+    assert "{question} " in whole, "at least one question that is answered in the page"
+    for text in before:
+        assert prompts.count(text) <= prompts.count_answers(text), "a prompt without its answer"
+
+
+@each_reading
+def test_the_chapter_is_read_in_25_minutes(path: Path) -> None:
+    assert reading_minutes(nbformat.read(path, as_version=4)) <= 25
 
 
 @each_chapter

@@ -31,7 +31,7 @@ from dmf_utils.teaching.solutions import (
     lined_space,
     strip,
 )
-from dmf_utils.teaching.student_notebook import student_notebook, with_plain_exercises, with_values
+from dmf_utils.teaching.student_notebook import student_notebook, with_plain_boxes, with_values
 
 ROOT = Path(__file__).resolve().parents[2]
 KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
@@ -118,6 +118,11 @@ def test_the_notebook_that_is_read_stays_as_it_was() -> None:
         ([code("7\n  # END SOLUTION")], "cell code: marks a solution"),
         ([code("7", tags=["solution"])], "put it between {solution-start} and {solution-end}"),
         ([text("7", tags=["solution"])], "cell text: marks a solution"),
+        ([text(":::{question} Which?\n- [x] One.\n  Yes.")], r"\{question\} is not closed"),
+        (
+            [text(":::{admonition} Predict first\nWhich?\n:::\n:::{dropdown} It is 7\n7\n:::")],
+            "cell text: a prompt to predict has no answer",
+        ),
     ],
 )
 def test_a_solution_without_beginning_or_end_is_refused(
@@ -125,6 +130,42 @@ def test_a_solution_without_beginning_or_end_is_refused(
 ) -> None:
     with pytest.raises(SolutionError, match=words):
         stripped(*cells)
+
+
+@pytest.mark.parametrize("title", ["Answer", "answer", "Answers", "Answer: seven"])
+@pytest.mark.parametrize(
+    "opening",
+    [
+        ":::{{dropdown}} {}",
+        "```{{dropdown}} {}",
+        ":::{{admonition}} {}\n:class: dropdown",
+        ":::{{admonition}} {}\n:name: here\n:class: tip dropdown",
+        "  ::: {{toggle}} {}",
+    ],
+)
+def test_an_answer_in_a_drop_down_goes(title: str, opening: str) -> None:
+    begin = opening.format(title)
+    fence = begin.split("{")[0].rstrip()
+    result = stripped(text(f"Guess.\n{begin}\nIt is 7.\n{fence}\nOn."))
+    assert shown(result) == [("text", f"Guess.\n\n{ANSWER}\n\nOn.")]
+    assert result.answers[0].texts[0].split("\n")[-1] == "It is 7."
+
+
+@pytest.mark.parametrize(
+    "source",
+    [":::{dropdown} Proof\n7\n:::", ":::{admonition} Answer to critics\n:class: tip\n7\n:::"],
+)
+def test_another_drop_down_stays(source: str) -> None:
+    assert shown(stripped(text(source))) == [("text", source)]
+
+
+def test_a_question_within_a_solution_goes_with_it() -> None:
+    inner = ":::{question} Which?\n- [x] One.\n  Yes.\n:::\n:::{dropdown} Answer\nIt is 7.\n:::"
+    result = stripped(
+        text(f"~~~{{solution-start}} ex\n~~~\n{inner}\n~~~{{solution-end}}\n~~~\nEnd.")
+    )
+    assert [source for _, source in shown(result)] == [ANSWER, "End."]
+    assert {"Which?", "It is 7."} <= set(result.answers[0].texts)
 
 
 def test_a_longer_solution_gets_more_lines_to_answer() -> None:
@@ -161,7 +202,7 @@ def test_parameters_are_replaced_where_they_stand() -> None:
     ],
 )
 def test_a_notebook_shows_exercises_as_text(source: str, plain: str) -> None:
-    assert with_plain_exercises(source) == plain
+    assert with_plain_boxes(source) == plain
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
@@ -170,7 +211,8 @@ def test_each_chapter_has_exercises_and_a_clean_student_notebook(name: str) -> N
     result = student_notebook(Chapter(Project(ROOT), name))
     nbformat.validate(result.notebook)
     whole = "\n".join(cell.source for cell in source.cells)
-    assert len(result.answers) == len(re.findall(r"\{solution(?:-start)?\}", whole)) > 0
+    solved = [answer for answer in result.answers if answer.label in exercise_labels(whole)]
+    assert len(solved) == len(re.findall(r"\{solution(?:-start)?\}", whole)) > 0
     kept = {cell.id: cell for cell in result.notebook.cells}
     assert len(kept) == len(result.notebook.cells)
     assert [cell.id for cell in source.cells if cell.id in kept] == [
@@ -183,21 +225,38 @@ def test_each_chapter_has_exercises_and_a_clean_student_notebook(name: str) -> N
     del kept["student-notebook"]  # words of our own
     given = "\n".join(cell.source for cell in kept.values())
     assert "solution" not in "".join(re.findall(r"\{[\w:-]+\}", given))
+    assert "{question}" not in given
+    assert not re.search(r"^ *[-*] \[x\]", given, flags=re.MULTILINE | re.IGNORECASE)
+    assert given.count("\n- [ ] ") == len(re.findall(r"^- \[[ x]\] ", whole, flags=re.MULTILINE))
     for words in secret_words(source):
         assert words not in given
 
 
+def exercise_labels(whole: str) -> set[str]:
+    return set(re.findall(r"^:label: *(\S+)", whole, flags=re.MULTILINE))
+
+
 def secret_words(source: NotebookNode) -> set[str]:
-    """Words that stand between the marks of solutions, and nowhere else that a page takes from."""
+    """Words that stand in answers of any kind, and nowhere else that a page takes from."""
     whole = "\n".join(cell.source for cell in source.cells)
     gated = re.compile(
-        r"\{solution-start\}.*?\{solution-end\}|^(`{3,}|:{3,})\{solution\}.*?^\1$",
+        r"\{solution-start\}.*?\{solution-end\}|^(`{3,}|:{3,})\{solution\}.*?^\1$"
+        r"|^(:{3,})\{dropdown\} Answer\n.*?^\2$"
+        r"|^(:{3,})\{admonition\} Answer\n:class: dropdown\n.*?^\3$",
         flags=re.DOTALL | re.MULTILINE,
     )
     solutions = " ".join(found[0] for found in gated.finditer(whole))
     rest = gated.sub(" ", whole)
     assert "{solution" not in rest
-    rest += "dropdown solution label" + str([cell.metadata for cell in source.cells])
+    for asked in re.findall(r"^:::\{question\}.*?^:::$", rest, flags=re.DOTALL | re.MULTILINE):
+        told = "\n".join(line for line in asked.split("\n") if line.startswith("  "))
+        solutions += told
+        rest = rest.replace(
+            asked, "\n".join(asked.split("\n")[:1] + re.findall(r"^- .*", asked, re.M))
+        )
+    rest += "dropdown solution label answer question" + str(
+        [cell.metadata for cell in source.cells]
+    )
     rest += "".join((ROOT / "book" / name).read_text() for name in ("claims.yml", "references.bib"))
     rest = rest.casefold()
     return {word for word in re.findall(r"[a-z]{6,}", solutions) if word not in rest}
@@ -237,6 +296,10 @@ def watch() -> SolutionWatch:
         ),
         ("a.html", '<div class="solution dropdown admonition">7</div>'),
         ("a.md", "```{solution} ex\n```"),
+        ("a.md", "Which?\n\n- [ ] One.\n- [x] Two."),
+        ("a.md", ":::{question} Which?\n- [ ] One.\n:::"),
+        ("a.html", '<details class="dmf-choice right"><summary>One.</summary></details>'),
+        ("a.js", f'const told = ["{SECRET}"];'),
         ("a.md", "Wombats graze\nQUIETLY, *beneath* seven."),
         ("a.ipynb", nbformat.writes(notebook(code("return alpha * beta")))),
         ("a.ipynb", nbformat.writes(notebook(code("1", outputs=(picture("aGVs\nbG8="),))))),
@@ -288,9 +351,35 @@ CELLS = [
         ":::{solution} ex-block\n:class: dropdown\nCrocodiles that juggle eleven teapots.\n:::",
         "second",
     ),
+    text(
+        "::::{admonition} Predict first\n:class: tip\nWhich animal comes $n$ times?\n\n"
+        ":::{admonition} Answer\n:class: dropdown\nThe ocelots, who never tire.\n:::\n::::\n\n"
+        ":::{admonition} Before you look\n:class: tip\nAnd which one does not?\n:::\n\n"
+        ":::{dropdown} Answer\nThe tapirs stay in bed until dusk.\n:::\n\n"
+        ":::{question} Who is *quicker* by night?\n- [ ] The slow loris.\n"
+        "  Only on Sundays, with a mongoose.\n- [x] The bat.\n  It has a wolverine:\n\n"
+        "  $n = 7$, which is odd enough.\n:::\n\nThe end.",
+        "prompts",
+    ),
 ]
-SECRETS = ["wombats", "badgers", "crocodiles", "juggle"]
-OF_A_TEXT_PAGE = "hedgehogs"
+SECRETS = [
+    "wombats",
+    "badgers",
+    "crocodiles",
+    "juggle",
+    "ocelots",
+    "tapirs",
+    "mongoose",
+    "wolverine",
+]
+ASKED = [
+    "which animal comes",
+    "and which one does not",
+    "who is quicker",
+    "the slow loris",
+    "the bat",
+]
+OF_A_TEXT_PAGE, OF_THE_TEACHERS = "hedgehogs", "porcupines"
 
 
 @pytest.fixture(scope="module")
@@ -302,11 +391,19 @@ def class_book(tmp_path_factory: pytest.TempPathFactory) -> Project:
     book = root / "book"
     for name in ("_ext", "_static"):
         shutil.copytree(ROOT / "book" / name, book / name)
-    (book / "_toc.yml").write_text("format: jb-book\nroot: intro\nchapters:\n- file: small\n")
+    (book / "_toc.yml").write_text(
+        "format: jb-book\nroot: intro\nchapters:\n- file: small\n- file: teachers\n"
+    )
     (book / "intro.md").write_text(
         "# A small book\n\nWith one chapter.\n\n```{exercise}\n:label: ex-text\nWho?\n```\n\n"
         "```{solution} ex-text\n:class: dropdown\n"
         f"Eleven {OF_A_TEXT_PAGE} that sing at noon.\n```\n\nEnd.\n"
+    )
+    (book / "teachers.md").write_text("# To teachers\n\nPlan.\n\n<!-- generated: lectures -->\n")
+    (book / "lectures.yml").write_text(
+        "goals: {}\nlectures:\n- title: One\n  question: Which?\n  minutes: 9\n"
+        "  chapters: [small]\n  plan: [Wait.]\n"
+        f"  exercises: {{ex-gate: Listen for {OF_THE_TEACHERS} in the answer of everyone.}}\n"
     )
     (book / "references.bib").write_text("")
     (book / "claims.yml").write_text("")
@@ -347,11 +444,17 @@ def test_the_student_notebook_is_small_empty_and_runs(class_book: Project, tmp_p
     ids = [cell.id for cell in student.cells]
     assert ids == [
         *["title", "student-notebook", "parameters", "figure", "exercise"],
-        *["answer-ex-gate", "solution", "second", "answer-ex-block"],
+        *["answer-ex-gate", "solution", "second", "answer-ex-block", "prompts"],
     ]
     sources = {cell.id: cell.source for cell in student.cells}
     assert sources["parameters"] == "n: int = 5  # rows and columns"
     assert sources["solution"] == BLANK
+    assert sources["prompts"] == (
+        f"**Predict first**\n\nWhich animal comes $n$ times?\n\n{ANSWER}\n\n"
+        f"**Before you look**\n\nAnd which one does not?\n\n{ANSWER}\n\n"
+        "**Question.** Who is *quicker* by night?\n\n- [ ] The slow loris.\n- [ ] The bat.\n\n"
+        "The end."
+    )
     assert not any(cell.get("outputs") for cell in student.cells)
     command = [sys.executable, "-m", "papermill", str(path), str(tmp_path / "out.ipynb")]
     assert subprocess.run(command, capture_output=True).returncode == 0
@@ -364,6 +467,8 @@ def test_no_solution_is_in_any_student_file(class_book: Project) -> None:
     files.append(folder / "small-student.ipynb")
     names = {path.name for path in files}
     assert OF_A_TEXT_PAGE in (class_book.html / "intro.html").read_text(encoding="utf-8")
+    assert OF_THE_TEACHERS in (class_book.html / "teachers.html").read_text(encoding="utf-8")
+    secrets = [*SECRETS, OF_A_TEXT_PAGE, OF_THE_TEACHERS]
     assert {
         "intro.html",
         "small.html",
@@ -373,7 +478,7 @@ def test_no_solution_is_in_any_student_file(class_book: Project) -> None:
     } <= names
     for path in files:
         content = path.read_bytes().decode("utf-8", errors="replace").casefold()
-        assert not [word for word in (*SECRETS, OF_A_TEXT_PAGE) if word in content], path
+        assert not [word for word in secrets if word in content], path
     (pictured,) = (path for path in files if path.suffix == ".png" and "_images" in path.parts)
     drawn = [path.read_bytes() for path in (class_book.html / "_images").glob("*.png")]
     assert pictured.read_bytes() in drawn
@@ -384,7 +489,8 @@ def test_no_solution_is_in_any_student_file(class_book: Project) -> None:
 @pytest.mark.parametrize("name", PDFS)
 def test_only_the_instructor_reads_solutions(made: dict[str, Path], name: str) -> None:
     words = " ".join(" ".join(pages_of(made[name])).casefold().split())
-    assert "say why" in words
+    for asked in ("say why", *ASKED):
+        assert asked in words
     for secret in SECRETS:
         assert (secret in words) == ("instructor" in name), secret
 
