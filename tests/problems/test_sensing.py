@@ -200,6 +200,7 @@ def test_both_solvers_agree_at_the_ratio_of_the_paper(solver, ratio):
     assert recovered == (ratio > 2)
 
 
+@pytest.mark.slow
 def test_paper_size_next_to_the_threshold_is_settled():
     problem = MatrixSensing.random((100, 100), 5, 2000, seed=0)
     found = min_nuclear_norm(problem)
