@@ -139,6 +139,9 @@ def test_slides_are_whole_and_ask_nothing_of_the_network(
     assert not any("Read the axes" in text for text in texts)
     pixels = document[2].render(scale=0.3).to_numpy()
     assert (pixels[pixels.shape[0] // 4 :] < 128).any()  # the picture is printed
+    height, width = pixels.shape[:2]
+    lowest = pixels[-height // 30 :, : width * 9 // 10]  # beside the number of the slide
+    assert not (lowest < 128).any()  # and whole: no axis runs over the edge of the sheet
 
 
 def test_a_slide_shows_a_part_of_a_figure(make_book: MakeBook) -> None:
