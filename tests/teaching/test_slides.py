@@ -137,7 +137,7 @@ def test_slides_are_whole_and_ask_nothing_of_the_network(
     assert len(texts) == 4
     assert "It is 0.12." in texts[1]
     assert not any("Read the axes" in text for text in texts)
-    pixels = document[2].render(scale=0.3).to_numpy()
+    pixels = document[2].render(scale=1).to_numpy()
     assert (pixels[pixels.shape[0] // 4 :] < 128).any()  # the picture is printed
     height, width = pixels.shape[:2]
     lowest = pixels[-height // 30 :, : width * 9 // 10]  # beside the number of the slide
