@@ -33,6 +33,9 @@ class Slide:
         Markdown; ``{glue:text}`` takes a number from the run of `chapter`.
     figure, statement
         The name of a figure's cell, the label of a theorem's box.
+    crop
+        The part of the figure's height that is shown, from the top: ``[0, 0.5]`` is its upper half.
+        A figure of many panels is too small to be read at the back of a room.
     chapter
         Whose numbers the text takes; by default that of the figure.
     notes
@@ -43,6 +46,7 @@ class Slide:
     text: str = ""
     figure: str = ""
     statement: str = ""
+    crop: list[float] = field(default_factory=lambda: [0.0, 1.0])
     chapter: str = ""
     notes: str = ""
 

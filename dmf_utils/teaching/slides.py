@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import base64
+import io
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import distribution
 from pathlib import Path
 
+from matplotlib.image import imread, imsave
 from nbconvert import SlidesExporter
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -100,6 +103,7 @@ def lecture_notebook(lecture: Lecture, book: dict[str, Chapter]) -> NotebookNode
         name = f"slide-{number}"
         cells.append(_tagged(new_markdown_cell("\n\n".join(filter(None, words)), id=name), "slide"))
         if figure is not None:
+            _crop(figure, slide.crop, where)
             cells.append(_tagged(figure, "-"))
             figure.id = f"{name}-figure"
         if slide.notes:
@@ -129,10 +133,22 @@ def _figure(name: str, book: dict[str, Chapter], where: str) -> tuple[NotebookNo
     raise InputError(f"{where}: no chapter has a figure {name!r}")
 
 
+def _crop(figure: NotebookNode, part: list[float], where: str) -> None:
+    """Keep of a figure's pictures the given part of their height."""
+    top, bottom = part if len(part) == 2 else (1.0, 0.0)
+    if not 0 <= top < bottom <= 1:
+        raise InputError(f"{where}: crop {part} must be two numbers, 0 <= top < bottom <= 1")
+    for output in figure.outputs if bottom - top < 1 else []:
+        pixels = imread(io.BytesIO(base64.b64decode(output.data["image/png"])))
+        kept = io.BytesIO()
+        imsave(kept, pixels[round(top * len(pixels)) : round(bottom * len(pixels))], format="png")
+        output.data["image/png"] = base64.b64encode(kept.getvalue()).decode()
+
+
 def _statement(label: str, book: dict[str, Chapter], where: str) -> str:
     """The words of a theorem's box as a quote, without what only the pages understand."""
     opening = re.compile(
-        r"^(?P<mark>[> ]*)(?P<fence>[`:]{3,})\{prf:\w+\} *(?P<title>.*)\n"
+        r"^(?P<mark>[> ]*)(?P<fence>[`:]{3,})\{prf:(?P<kind>\w+)\} *(?P<title>.*)\n"
         rf"[> ]*:label: *{re.escape(label)}\n(?P<body>(?:.*\n)*?)(?P=mark)(?P=fence)[ ]*$",
         re.MULTILINE,
     )
@@ -141,8 +157,9 @@ def _statement(label: str, book: dict[str, Chapter], where: str) -> str:
             if cell.cell_type == "markdown" and (found := opening.search(cell.source + "\n")):
                 body = re.sub(r"^[> ]*:[\w-]+:.*\n", "", found["body"], flags=re.MULTILINE)
                 lines = [line.removeprefix(found["mark"]) for line in body.strip().split("\n")]
-                title = found["title"].replace(" of the paper", "")
-                words = _ROLE.sub(r"\1", "\n".join([f"**{title}**", "", *lines]))
+                title = f" ({found['title']})" if found["title"] else ""
+                head = f"**{found['kind'].capitalize()}{title}**"  # as the pages write it
+                words = _ROLE.sub(r"\1", "\n".join([head, "", *lines]))
                 return "\n".join(f"> {line}" for line in words.split("\n"))
     raise InputError(f"{where}: no chapter has a statement {label!r}")
 

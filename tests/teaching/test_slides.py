@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 import shutil
 from collections.abc import Callable
@@ -9,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 import pypdfium2
 import pytest
 import yaml
+from matplotlib.image import imread
 
 from dmf_utils._support.errors import InputError
 from dmf_utils.publishing import lectures
+from dmf_utils.publishing.build import build_book
 from dmf_utils.publishing.chapter import read_chapters
 from dmf_utils.publishing.project import Project
 from dmf_utils.teaching import pdf, slides
@@ -36,7 +41,7 @@ What is 1 + 1?
 :::
 """
 DRAW = """from dmf_utils import plotting
-figure, (ax,) = plotting.panels(1, 1)
+figure, (ax,) = plotting.panels(1, 1, height=12.0)  # taller than a slide
 _ = ax.plot([0, 1], [0, 1])"""
 GLUE = "from myst_nb import glue\nglue('answer', 0.12345, display=False)"
 PLAN: dict[str, Any] = {
@@ -114,9 +119,10 @@ def test_slides_are_whole_and_ask_nothing_of_the_network(
         page.keyboard.press("ArrowRight")
     assert "How much?" in seen[0]
     assert "It is 0.12." in seen[1]
-    assert "Growth; Theorem 3" in seen[3]
+    assert "Theorem (Growth; Theorem 3 of the paper)" in seen[3]
     assert "By Lemma 1" in seen[3]
     page.keyboard.press("ArrowLeft")
+    assert page.locator(".controls:visible").count() == 0  # nothing lies over a figure
     picture = page.locator("section.present img").bounding_box()
     assert picture["width"] > 800
     assert picture["y"] + picture["height"] <= 720
@@ -131,8 +137,32 @@ def test_slides_are_whole_and_ask_nothing_of_the_network(
     assert len(texts) == 4
     assert "It is 0.12." in texts[1]
     assert not any("Read the axes" in text for text in texts)
-    pixels = document[2].render(scale=0.3).to_numpy()
+    pixels = document[2].render(scale=1).to_numpy()
     assert (pixels[pixels.shape[0] // 4 :] < 128).any()  # the picture is printed
+    height, width = pixels.shape[:2]
+    dark = (pixels[height // 4 :, : width * 9 // 10] < 128).any(axis=2)  # beside the slide's number
+    across, down = np.ptp(dark.any(axis=0).nonzero()), np.ptp(dark.any(axis=1).nonzero())
+    assert (
+        across < down
+    )  # and whole: it is taller than wide, and what is cut is as wide as the sheet
+
+
+def test_a_slide_shows_a_part_of_a_figure(make_book: MakeBook) -> None:
+    project = planned(make_book)
+    build_book(project)
+    book = read_chapters(project)
+
+    def shown(**slide: object) -> np.ndarray:
+        lecture = lectures.Lecture("A", "B", 45, ["small"], [], {}, [lectures.Slide("C", **slide)])
+        (figure,) = (c for c in slides.lecture_notebook(lecture, book).cells if c.get("outputs"))
+        return imread(io.BytesIO(base64.b64decode(figure.outputs[0].data["image/png"])))
+
+    whole = shown(figure="fig-line")
+    lower = shown(figure="fig-line", crop=[0.25, 1])
+    assert np.array_equal(lower[..., :3], whole[len(whole) // 4 :, :, :3])
+    for wrong in ([0.5, 0.5], [0, 1.5], [0.5], [-0.1, 1]):
+        with pytest.raises(InputError, match="must be two numbers, 0 <= top < bottom <= 1"):
+            shown(figure="fig-line", crop=wrong)
 
 
 def test_a_lecture_is_a_notebook_tagged_as_jupyter_tags_slides(make_book: MakeBook) -> None:
