@@ -7,9 +7,7 @@ method chooses; and *test* entries, by which all are judged, and which none sees
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,26 +18,29 @@ import torch
 
 from dmf_utils._support.checks import number, positive, whole_number
 from dmf_utils.factorization.initialization import gaussian
-from dmf_utils.problems.completion import MatrixCompletion
 from dmf_utils.user_data.cost import (
     check_memory,
     choose_hidden,
-    expected_seconds,
+    forecast,
     gradient_dtype,
-    in_words,
     runs_asked,
 )
 from dmf_utils.user_data.determined import Determined, determined_entries
 from dmf_utils.user_data.judging import Judge, column_errors, disagreements
 from dmf_utils.user_data.keeping import Kept
 from dmf_utils.user_data.matrix import ObservedMatrix
-from dmf_utils.user_data.methods import Biases, Flow, Method, Penalty, Prediction
+from dmf_utils.user_data.methods import Biases, Flow, Method, Penalty
 from dmf_utils.user_data.offsets import Center, Scale, unlike_axis
+from dmf_utils.user_data.remarks import (
+    about_dominance,
+    about_split_and_size,
+    collected,
+    leave_open,
+)
 from dmf_utils.user_data.split import Split, split_entries
+from dmf_utils.user_data.supported_rank import supported_rank
 
 __all__ = ["Completion", "complete"]
-
-_COUNTED = 0.5  # share of the total error of one column that is remarked
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ def complete(
     bounds = _checked_bounds(bounds, data)
     memory = check_memory(data.shape, max(depths), hidden)
     split = split_entries(data, test, validation, seed)
-    remarks = list(data.remarks) + _about(data, split, test, hidden, given)
+    remarks = list(data.remarks) + about_split_and_size(data, split, test, hidden, given)
     judge = Judge(data, split, _scale(scale, data, split), bounds)
     values, start = judge.values, gaussian(start_norm, whole_number(seed, "seed", 0))
     options = {
@@ -188,9 +189,9 @@ def complete(
         named = ", ".join(one.name for one in methods)
         raise ValueError(f"method must be one of {named}, got {method!r}")
     say = say or (lambda text: None)
-    say(_forecast(data, [n for each in asked.values() for n in each], start, hidden, memory))
+    say(forecast(data, [n for each in asked.values() for n in each], start, hidden, memory))
     table, chosen, judged = {}, {}, {}
-    with _collected(remarks):
+    with collected(remarks):
         for one in methods:
             chosen[one.name] = one.choose(values, split.fitted, split.validation)
             judged[one.name] = one.fit(values, judge.both)
@@ -201,11 +202,12 @@ def complete(
         )
     if kept.taken_up:
         remarks.append(f"{kept.taken_up} finished runs of an interrupted computation were used")
-    determined = _determined(data, final)
+    rank = supported_rank(judged[name], values, split.test)
+    determined = determined_entries(data.row_index, data.column_index, data.shape, rank)
     matrix = judge.completed(final)
-    remarks += _left_open(data, determined, matrix, fill_undetermined)
+    remarks += leave_open(data, determined, matrix, fill_undetermined)
     by_column = column_errors(judge, judged[name])
-    remarks += _dominated(by_column, name, judge.scaling.kind)
+    remarks += about_dominance(by_column, name, judge.scaling.kind)
     kept.clear()
     return Completion(
         data,
@@ -283,100 +285,8 @@ def _methods(
     return methods
 
 
-def _about(
-    data: ObservedMatrix, split: Split, test: float, hidden: int | None, given: int | None
-) -> list[str]:
-    said = []
-    asked = round(test * data.n_observed)
-    if len(split.test) < asked:
-        said.append(
-            f"{len(split.test)} test entries, not {asked}: more would leave a row or a column empty"
-        )
-    if hidden is not None and hidden < min(data.shape):
-        why = "as asked" if given else "chosen by how many entries are observed"
-        said.append(
-            f"hidden size {hidden}, {why}, not min(d, d') = {min(data.shape)}: it bounds the rank"
-        )
-    return said
-
-
-def _forecast(
-    data: ObservedMatrix,
-    depths: Sequence[int],
-    start: gaussian,
-    hidden: int | None,
-    memory: float,
-) -> str:
-    problem = MatrixCompletion.from_entries(
-        *(data.row_index, data.column_index), np.sign(data.values), data.shape
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the hidden size
-        seconds = expected_seconds(problem, depths, start, hidden)
-    size = f"{data.shape[0]} × {data.shape[1]}, {data.n_observed} observed"
-    return f"{size}: {in_words(seconds)}, up to {max(memory / 2**30, 0.1):.1f} GiB of memory"
-
-
-@contextmanager
-def _collected(remarks: list[str]) -> Iterator[None]:
-    """Turn warnings of the solvers into remarks, but not those of the hidden size."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-    remarks += [str(w.message) for w in caught if not str(w.message).startswith("hidden = ")]
-
-
 def _best(errors: dict[str, float], otherwise: str) -> str:
     known = {name: error for name, error in errors.items() if not math.isnan(error)}
     if known:
         return min(known, key=known.__getitem__)
     return next(name for name in reversed(errors) if name.endswith(otherwise))
-
-
-def _determined(data: ObservedMatrix, final: Prediction) -> Determined:
-    rank = 1
-    if final.factors:
-        # Not the entropy: many small values, as of noise, weigh less so.
-        values = final.singular_values()
-        rank = max(1, round(float(values.sum() ** 2 / values.square().sum().clamp_min(1e-300))))
-    return determined_entries(data.row_index, data.column_index, data.shape, rank)
-
-
-def _left_open(
-    data: ObservedMatrix, determined: Determined, matrix: np.ndarray, fill: bool
-) -> list[str]:
-    """Put NaN where nothing is determined, unless asked to fill, and say so."""
-    is_open = ~determined.mask
-    is_open[data.row_index, data.column_index] = False
-    count, total = int(is_open.sum()), is_open.size - data.n_observed
-    if not fill:
-        matrix[is_open] = np.nan
-    if count == 0:
-        return []
-    rows, columns = (int((x < 0).sum()) for x in (determined.rows, determined.columns))
-    parts = determined.n_components
-    rank = determined.rank
-    reasons = [f"{parts} groups of rows and columns share no entry"] if parts > 1 else []
-    if rows or columns:
-        reasons.append(f"{rows} rows and {columns} columns have too few for rank {rank}")
-    if not reasons:
-        reasons.append(f"matrices of rank {rank} may differ there and agree where it is observed")
-    why = "; ".join(reasons)
-    done = "filled in all the same" if fill else "left as NaN"
-    return [
-        f"{count} of {total} unobserved entries ({100 * count / total:.3g} %) are determined by "
-        f"nothing that is observed, and {done}: {why}"
-    ]
-
-
-def _dominated(by_column: pd.DataFrame, name: str, scale: Scale) -> list[str]:
-    top = by_column.iloc[0]
-    # By its size, and not by a chance error.
-    decides = top.deviation > 3 * by_column.deviation.median()
-    if scale != "none" or len(by_column) < 3 or top.share <= _COUNTED or not decides:
-        return []
-    return [
-        f"one column, {by_column.index[0]!r}, makes {100 * top.share:.0f} % of the squared error "
-        f"of {name}: the error in the table is that column's; see the errors by column, or give "
-        "each its own unit (scale columns)"
-    ]

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import psutil
 import torch
 
 from dmf_utils.factorization.initialization import Start
 from dmf_utils.flow.batch import prepare
 from dmf_utils.problems.completion import MatrixCompletion
+from dmf_utils.user_data.matrix import ObservedMatrix
 
-__all__ = ["check_memory", "choose_hidden", "expected_seconds", "in_words", "runs_asked"]
+__all__ = [
+    "check_memory",
+    "choose_hidden",
+    "expected_seconds",
+    "forecast",
+    "gradient_dtype",
+    "in_words",
+    "runs_asked",
+]
 
 _FULL_UP_TO = 200  # a matrix with fewer rows or columns gets its full hidden size
 _RANKS, _LEAST, _MOST = 2, 50, 128  # hidden size over the rank that the data can carry; its limits
@@ -75,6 +86,20 @@ def expected_seconds(
         batch.gradient(states, out)
         total += _GRADIENTS * (time.perf_counter() - begin)
     return total
+
+
+def forecast(
+    data: ObservedMatrix, depths: Sequence[int], start: Start, hidden: int | None, memory: float
+) -> str:
+    """Size, time and memory in a line, before anything is computed."""
+    problem = MatrixCompletion.from_entries(
+        *(data.row_index, data.column_index), np.sign(data.values), data.shape
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the hidden size
+        seconds = expected_seconds(problem, depths, start, hidden)
+    size = f"{data.shape[0]} × {data.shape[1]}, {data.n_observed} observed"
+    return f"{size}: {in_words(seconds)}, up to {max(memory / 2**30, 0.1):.1f} GiB of memory"
 
 
 def runs_asked(
