@@ -21,11 +21,11 @@ _AT_ONCE = 20_000  # entries
 def supported_rank(found: Prediction, values: Values, test: np.ndarray) -> int:
     r"""Smallest rank to which the matrix of low rank can be cut without a loss on test entries.
 
-    Let :math:`e_k` be the squared errors with the `k` largest singular values kept, :math:`e` those
-    with all. The rank is the smallest `k` for which the mean of :math:`e_k - e` is at most its
-    standard error, or at most 1e-4 of the variance of the test values. A noisy completion has many
-    small singular values that help nobody; they would make the rank large, and then entries that
-    are determined would count as open.
+    The rank is the smallest `k` for which the mean squared error with the `k` largest singular
+    values kept exceeds that with all by at most the latter's standard error, or by at most 1e-4 of
+    the variance of the test values. A noisy completion has many small singular values that help
+    hardly anybody; they would make the rank large, and then entries that are determined would
+    count as open.
 
     With fewer than 30 test entries it is :math:`(\sum\sigma)^2 / \sum\sigma^2` of the singular
     values, rounded, which needs no test entry.
@@ -57,9 +57,9 @@ def supported_rank(found: Prediction, values: Values, test: np.ndarray) -> int:
     i, j, z = values.i[test], values.j[test], values.z[test]
     left = z - found.offsets.at(i, j)
     squares = _squares_by_rank(found.factors, found.unit, i, j, left)
-    loss = squares - squares[:, -1:]
-    mean, error = loss.mean(0), loss.std(0) / math.sqrt(len(test))
-    enough = mean <= np.maximum(error, _SMALL * z.var())
+    loss = squares.mean(0) - squares[:, -1].mean()
+    error = squares[:, -1].std() / math.sqrt(len(test))
+    enough = loss <= max(error, _SMALL * z.var())
     return max(1, int(np.argmax(enough)))
 
 
