@@ -34,7 +34,7 @@ def gradient_flow(
     method: Method = "automatic",
     record: Record | None = None,
     max_steps: int = 100_000,
-    max_gradients: int = 1_000_000_000,
+    max_gradients: int = 5_000_000,
     progress: bool = False,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float64,
@@ -77,7 +77,8 @@ def gradient_flow(
         Accepted steps after which a run is given up.
     max_gradients : int
         Gradients after which it is given up, at the end of the step that reached them. A step of
-        the stabilized method takes up to 250, so this is what bounds the time.
+        the stabilized method takes up to 250, so this is what bounds the time. A run whose next
+        motion is known to lie beyond them is given up at once, and says so.
     progress : bool
         Whether to show a bar.
     device, dtype

@@ -261,9 +261,13 @@ class FlowBatch:
         run.longest = 0.15 / max(waiting.rate, 1e-300)
         stable = run.step if run.curvature is None else longest_chebyshev_step(run.curvature)
         longest = min(max(stable, run.step), run.longest)
-        if min(waiting.time, left) > (self.aim.max_steps - run.n_steps) * longest:
+        steps = min(waiting.time, left) / longest
+        each = 6 if run.curvature is None else chebyshev_stages(longest, run.curvature)
+        too_many_steps = steps > self.aim.max_steps - run.n_steps
+        if too_many_steps or steps * each > self.aim.max_gradients - run.n_gradients:
             later = run.time + min(waiting.time, left)
-            run.detail = f"nothing moves before time {later:.3g}, and the steps left end sooner"
+            what = "steps" if too_many_steps else "gradients"
+            run.detail = f"nothing moves before time {later:.3g}, and the {what} left end sooner"
             return self._finish(b, Status.step_limit, self.states[b])
         run.step, run.still_steps = min(run.step, run.longest), -5 * _LOOK_AFTER
         return None

@@ -34,7 +34,7 @@ DEFAULTS: dict[str, Any] = {
     "gradient_precision": "float64",  # of the flow; "float32" halves the time of a gradient
     "learning_rate": 1e-3,  # of descent
     "max_steps": 1_000_000,
-    "max_gradients": 1_000_000_000,  # of the flow; where it needs more its status is "step limit"
+    "max_gradients": 5_000_000,  # of the flow; where it needs more its status is "step limit"
     "residual": 0.0,  # by which "min_nuclear_norm" may miss each observation; the authors' is 1e-3
     "precision": "float64",  # or "float32", that of the authors' code
 }

@@ -251,6 +251,14 @@ def test_what_waits_is_not_taken_for_rest(depth, norm, goals):
     assert before < time_to_half(depth, goals[1], smallest) < 1e4 * before
 
 
+def test_gradients_that_do_not_reach_the_next_motion_are_not_made():
+    problem = FullObservation(torch.diag(torch.tensor([300.0, 1.0, 0, 0], dtype=DOUBLE)))
+    limit = {"until_time": 1e9, "max_steps": 10**7, "max_gradients": 1_000_000}
+    with pytest.warns(RuntimeWarning, match=r"'step limit'.*and the gradients left end sooner"):
+        run = gradient_flow(problem, 3, gaussian(1e-15, 3), None, **limit)
+    assert run.n_gradients < 10_000
+
+
 def test_a_mode_that_waits_far_below_large_ones_is_learned():
     problem, factors = waiting(2, (1e3, 1.0), 1e-18)
     run = gradient_flow(problem, start=factors, until_loss=1e-6)
