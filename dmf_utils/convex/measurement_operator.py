@@ -166,7 +166,8 @@ class _Measurements(AffineConstraint):
             kept = spectrum > 1e-6 * spectrum[-1]
             # Squared, small singular values are lost; the operator itself still tells them.
             U, s, _ = torch.linalg.svd(basis[:, ~kept].mT @ self._operator, full_matrices=False)
-            small = s > len(gram) * 1e-15 * spectrum[-1].sqrt()
+            # What depends on the others is left with rounding, some 1e-14 of the largest.
+            small = s > 2e-13 * len(gram) ** 0.5 * spectrum[-1].sqrt()
             rest = basis[:, ~kept] @ U[:, small]
             self._basis = torch.cat([basis[:, kept], rest], dim=1)
             self._spectrum = torch.cat([spectrum[kept], s[small].square()])

@@ -75,7 +75,8 @@ def gradient_descent(
     RuntimeWarning
         If a run diverges or does not reach `until_loss` within `max_steps`, and if the constant
         step is beyond stability: longer than 2 over the largest curvature where a run ends, so that
-        it cannot settle there; `Trajectory.detail` says by how much.
+        it cannot settle there; `Trajectory.detail` says by how much. For normalized steps, whose
+        length grows as the gradient falls, it says so of the last one, without a warning.
 
     References
     ----------
@@ -91,7 +92,8 @@ def gradient_descent(
     ):
         runs = _descend(batch, states, rule, recorders, until_loss, max_steps, bar)
     warn_unless_reached(runs, "gradient_descent")
-    warn_beyond_stability([run.detail for run in runs if run.status is Status.reached])
+    if not normalized:
+        warn_beyond_stability([run.detail for run in runs if run.status is Status.reached])
     return runs[0] if single else runs
 
 
@@ -143,6 +145,7 @@ def _descend(
     done: dict[int, Trajectory] = {}
     active = list(range(len(batch)))
     times, seconds = [0.0] * len(batch), [0.0] * len(batch)
+    last = [rule.learning_rate if isinstance(rule, _Constant) else 0.0] * len(batch)
     part, states, gradients = batch, states.clone(), torch.empty_like(states)
     for step in range(max_steps + 1):
         begin = time.perf_counter()
@@ -158,9 +161,9 @@ def _descend(
                 ended.append(i)
                 factors = [W[i].clone() for W in part.factors(states)]
                 detail = ""
-                if isinstance(rule, _Constant) and math.isfinite(loss):
+                if math.isfinite(loss):
                     detail = beyond_stability(
-                        part.take([i]), states[i : i + 1], gradients[i : i + 1], rule.learning_rate
+                        part.take([i]), states[i : i + 1], gradients[i : i + 1], last[b]
                     )
                 done[b] = recorders[b].finish(
                     product=product_matrix(factors),
@@ -181,6 +184,7 @@ def _descend(
         for b, size in zip(active, sizes.tolist(), strict=True):
             times[b] += size
             seconds[b] += share
+            last[b] = size
         if ended:
             kept = [i for i in range(len(active)) if i not in ended]
             active = [active[i] for i in kept]

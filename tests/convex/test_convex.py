@@ -383,6 +383,29 @@ def test_more_measurements_than_entries() -> None:
     check_certificate(problem, found, 1e-10)
 
 
+@pytest.mark.parametrize("condition", [1e4, 1e6, 1e8])
+@pytest.mark.parametrize("seed", range(5))
+def test_measurements_of_large_condition(condition: float, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    shape, m = (6, 5), 20
+    right = np.linalg.qr(generator.standard_normal((30, m)))[0]
+    left = np.linalg.qr(generator.standard_normal((m, m)))[0]
+    A = torch.from_numpy(left * np.geomspace(1, 1 / condition, m) @ right.T).view(m, *shape)
+    truth = low_rank_matrix(shape, 1, seed)
+    y = torch.einsum("kij,ij->k", A, truth)
+    # Consistent, and not called contradictory.
+    found = min_nuclear_norm(MatrixSensing(A, y), tolerance=1e-6)
+    # The same constraint with orthonormal measurements.
+    easy = MatrixSensing(
+        torch.from_numpy(right.T.copy()).view(m, *shape),
+        torch.from_numpy(right.T.copy()) @ truth.flatten(),
+    )
+    assert found.nuclear_norm == pytest.approx(min_nuclear_norm(easy).nuclear_norm, rel=1e-5)
+    repeated = torch.cat([A, A[:1]]), torch.cat([y, y[:1] + 1e-3 * y.norm()])
+    with pytest.raises(ValueError, match="contradicts the other measurements"):
+        min_nuclear_norm(MatrixSensing(*repeated))
+
+
 def test_contradicting_measurements_are_refused() -> None:
     A = torch.from_numpy(np.random.default_rng(0).standard_normal((3, 4, 4)))
     y = torch.tensor([1.0, 2.0, 1.5], dtype=torch.float64)

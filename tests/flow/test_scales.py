@@ -367,6 +367,17 @@ def test_descent_says_when_its_step_is_beyond_stability(rate, is_stable):
         assert "2.2 at the end, beyond 2" in run.detail
 
 
+def test_normalized_descent_that_cannot_settle_says_so():
+    # Its steps grow as the gradient falls, up to 2 over the curvature, here 4: there it hops.
+    problem = FullObservation(torch.tensor([[2.0]], dtype=DOUBLE))
+    at = [torch.full((1, 1), math.sqrt(2) + 1e-3, dtype=DOUBLE)] * 2
+    options = {"start": at, "until_loss": 1e-6, "normalized": True, "max_steps": 2000}
+    assert gradient_descent(problem, learning_rate=1e-4, **options).detail == ""
+    with pytest.warns(RuntimeWarning, match=r"'step limit'.*curvature is 2.*limit of stability"):
+        run = gradient_descent(problem, learning_rate=1e-2, **options)
+    assert float(run.detail.split(" is ")[1].split()[0]) == pytest.approx(2, rel=0.05)
+
+
 @pytest.mark.parametrize(
     ("momentum", "decay", "rate", "is_stable"),
     [(0.0, 0.0, 0.9, True), (0.0, 0.0, 1.1, False), (0.5, 0.0, 1.1, True), (0.0, 0.5, 0.9, False)],
