@@ -178,16 +178,13 @@ def complete(
         "tolerance": tolerance,
         "hidden": hidden,
         "gradient_dtype": coarse,
-        "progress": say is not None,
     }
     arrays = (values.i, values.j, values.z, split.fitted, split.validation)
-    told = {k: v for k, v in options.items() if k != "progress"}
-    kept = Kept(keep, *(x.tobytes() for x in arrays), repr((told, start)).encode())
+    kept = Kept(keep, *(x.tobytes() for x in arrays), repr((options, start)).encode())
+    options["progress"] = say is not None
     asked = runs_asked(_checked_center(center), depths, data.n_observed)
     methods = _methods(asked, hidden or min(data.shape), start, options, kept)
-    if method is not None and method not in [one.name for one in methods]:
-        named = ", ".join(one.name for one in methods)
-        raise ValueError(f"method must be one of {named}, got {method!r}")
+    _check_method(method, methods)
     say = say or (lambda text: None)
     say(forecast(data, [n for each in asked.values() for n in each], start, hidden, memory))
     table, chosen, judged = {}, {}, {}
@@ -259,6 +256,12 @@ def _scale(scale: str, data: ObservedMatrix, split: Split) -> Scale:
     return unlike_axis(
         data.row_index[at], data.column_index[at], data.values[at] / size, data.shape
     )
+
+
+def _check_method(method: str | None, methods: Sequence[Method]) -> None:
+    if method is not None and method not in [one.name for one in methods]:
+        named = ", ".join(one.name for one in methods)
+        raise ValueError(f"method must be one of {named}, got {method!r}")
 
 
 def _checked_center(center: str) -> str:

@@ -14,18 +14,20 @@ from dmf_utils.user_data.methods import Prediction, Values
 __all__ = ["supported_rank"]
 
 _FEWEST = 30  # test entries from which a standard error is worth something
-_SMALL = 1e-4  # of the test values' variance: what a further rank must at least explain
+_SHARE = 0.01  # of the mean squared error: by how much a further rank must at least lower it
+_SMALL = 1e-4  # of the test values' variance, likewise: without noise there is hardly an error
 _AT_ONCE = 20_000  # entries
 
 
 def supported_rank(found: Prediction, values: Values, test: np.ndarray) -> int:
     r"""Smallest rank to which the matrix of low rank can be cut without a loss on test entries.
 
-    The rank is the smallest `k` for which the mean squared error with the `k` largest singular
-    values kept exceeds that with all by at most the latter's standard error, or by at most 1e-4 of
-    the variance of the test values. A noisy completion has many small singular values that help
-    hardly anybody; they would make the rank large, and then entries that are determined would
-    count as open.
+    Let :math:`e_k` be the squared errors with the `k` largest singular values kept, :math:`e` those
+    with all. The rank is the smallest `k` for which the mean of :math:`e_k - e` is at most its
+    standard error, or a hundredth of the mean of :math:`e`, or 1e-4 of the variance of the test
+    values: what the others add is not clear, or not worth speaking of. A noisy completion has many
+    small singular values that help hardly anybody; they would make the rank large, and then entries
+    that are determined would count as open.
 
     With fewer than 30 test entries it is :math:`(\sum\sigma)^2 / \sum\sigma^2` of the singular
     values, rounded, which needs no test entry.
@@ -46,7 +48,7 @@ def supported_rank(found: Prediction, values: Values, test: np.ndarray) -> int:
 
     References
     ----------
-    The rule of one standard error: T. Hastie, R. Tibshirani, J. Friedman, *The Elements of
+    After the rule of one standard error: T. Hastie, R. Tibshirani, J. Friedman, *The Elements of
     Statistical Learning*, second edition (2009), Section 7.10.
     """
     if not found.factors:
@@ -57,9 +59,11 @@ def supported_rank(found: Prediction, values: Values, test: np.ndarray) -> int:
     i, j, z = values.i[test], values.j[test], values.z[test]
     left = z - found.offsets.at(i, j)
     squares = _squares_by_rank(found.factors, found.unit, i, j, left)
-    loss = squares.mean(0) - squares[:, -1].mean()
-    error = squares[:, -1].std() / math.sqrt(len(test))
-    enough = loss <= max(error, _SMALL * z.var())
+    more = squares - squares[:, -1:]
+    unclear = more.std(0) / math.sqrt(len(test))
+    enough = more.mean(0) <= np.maximum(
+        unclear, max(_SHARE * squares[:, -1].mean(), _SMALL * z.var())
+    )
     return max(1, int(np.argmax(enough)))
 
 
