@@ -22,8 +22,8 @@ __all__ = ["EarlyStopping", "early_stopping"]
 # be, by the second while the error follows the loss, or has risen already.
 _FINE, _COARSE = 0.95, 0.8
 # A run ends when the loss has fallen by the first factor since the best look, or by the second
-# while the error has risen by the third.
-_PATIENCE, _SHORT_PATIENCE, _RISE = 0.1, 0.7, 1.05
+# while the error has risen by the third, and rises still.
+_PATIENCE, _SHORT_PATIENCE, _RISE = 0.1, 0.5, 1.05
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ def early_stopping(
     r"""Follow gradient flow, look at the error again and again as the loss falls, keep the best.
 
     The run ends at `until_loss`; or when the loss has fallen to a tenth of what it was at the best
-    look; or to 0.7 of it, if the error has risen by 5 % in the mean. The error may rise for a
-    while, as when a mode is learned that needs the next one.
+    look; or to half of it, if the error has risen by 5 % in the mean and does not fall again. The
+    error may rise for a while, as when a mode is learned that needs the next one.
 
     Parameters
     ----------
@@ -129,8 +129,10 @@ def early_stopping(
 
 def _is_over(looks: Sequence[tuple[float, float]], best: int) -> bool:
     (loss, error), (best_loss, best_error) = looks[-1], looks[best]
-    has_risen = loss <= _SHORT_PATIENCE * best_loss and error > _RISE * best_error
-    return loss <= _PATIENCE * best_loss or (has_risen and best > 0)
+    if loss <= _PATIENCE * best_loss:
+        return True
+    is_rising = error > _RISE * best_error and error >= looks[-2][1]
+    return best > 0 and loss <= _SHORT_PATIENCE * best_loss and is_rising
 
 
 def _is_plain(looks: Sequence[tuple[float, float]], best: int) -> bool:
