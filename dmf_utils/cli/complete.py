@@ -181,6 +181,8 @@ def _outputs(file: Path, folder: Path, force: bool) -> tuple[Path, Path]:
     from dmf_utils.user_data.report import digest_in, is_unchanged
     from dmf_utils.user_data.writing import completed_ending
 
+    if folder.is_file():
+        raise InputError(f"--output {folder}: is a file; name a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -133,9 +133,15 @@ def _has_header(table: Table, asked: bool | None) -> bool:
         return first[0] == "" and all(numbers[1:]) and len(set(first)) == len(first)
     if _plain(first[0]) in _ROW | {"id", "name"}:
         return True
-    if 3 <= len(first) <= 4 and numbers[2]:
+    if 3 <= len(first) <= 4 and numbers[2] and not _may_be_years(table):
         return False
     table.refuse(0, "cannot tell whether this line names the columns; say --header or --no-header")
+
+
+def _may_be_years(table: Table) -> bool:
+    """Whether line 1 may name columns by numbers: below it, each row has one line only."""
+    names = [line[0] for line in table.lines]
+    return all(map(is_number, table.lines[0][1:])) and len(set(names)) == len(names)
 
 
 class _Finder:

@@ -20,7 +20,9 @@ __all__ = ["Duplicates", "Entries", "check_sentinels", "entries_of", "listed"]
 Duplicates = Literal["error", "last", "mean"]
 
 _SHOWN = 5  # numbers or examples that a message lists
-_SENTINELS = (0.0, -1.0, 9.0, -9.0, 99.0, -99.0, 999.0, -999.0, 9999.0, -9999.0)
+_NINES = tuple(float("9" * digits) for digits in range(1, 9))
+_LEAST = (-32768.0, -2147483648.0)  # whole numbers of 16 and 32 bits, where nothing is less
+_SENTINELS = (0.0, -1.0, *_NINES, *(-mark for mark in _NINES), *_LEAST)
 _LONGEST_SCALE = 20.0  # from the least to the largest rating
 
 
@@ -88,10 +90,18 @@ def _values(table: Table, fields: Sequence[tuple[int, str]], name: str) -> np.nd
 def _triplets(table: Table, layout: Layout, duplicates: Duplicates) -> Entries:
     body = table.lines[layout.first :]
     row, column, value = layout.places
-    for at, line in enumerate(body, start=layout.first):
-        for name, place in zip(layout.names, (row, column), strict=False):
-            if not line[place]:
-                table.refuse(at, f"the {name} is empty; name it, or remove the line")
+    for name, place in zip(layout.names, (row, column), strict=False):
+        # A word such as NA may be a name, but not among numbers.
+        known = [line[place] for line in body if not is_missing(line[place])]
+        are_numbers = bool(known) and all(map(is_number, known))
+        for at, line in enumerate(body, start=layout.first):
+            if not line[place] or (are_numbers and is_missing(line[place])):
+                what = f"{line[place]!r} among numbers" if line[place] else "empty"
+                table.refuse(
+                    at,
+                    f"the {name} is {what}; name it, or remove the line, or say --layout wide if "
+                    "the file is the matrix itself",
+                )
     fields = [(at, line[value]) for at, line in enumerate(body, start=layout.first)]
     values = _values(table, fields, layout.names[2])
     frame = pd.DataFrame(
@@ -241,8 +251,8 @@ def check_sentinels(
     if not suspect:
         return np.ones(len(values), dtype=bool)
     others = values[~np.isin(values, list(suspect))]
-    counted = [f"{mark:g} ({int((values == mark).sum())} times)" for mark in sorted(suspect)]
-    marks = ",".join(f"{mark:g}" for mark in sorted(suspect))
+    counted = [f"{mark:.10g} ({int((values == mark).sum())} times)" for mark in sorted(suspect)]
+    marks = ",".join(f"{mark:.10g}" for mark in sorted(suspect))
     raise MatrixFileError(
         f"{name}: beside values from {others.min():g} to {others.max():g} there is "
         f"{', '.join(counted)}: is that a value, or a mark for what is not known? Say "

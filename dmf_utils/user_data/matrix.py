@@ -94,7 +94,8 @@ class ObservedMatrix:
             raise MatrixFileError(
                 f"{where}: must be a matrix, got shape {array.shape}; give it rows and columns"
             )
-        array = np.where(mask, np.nan, array.astype(float))
+        with np.errstate(over="ignore"):  # of longer numbers: refused below, as infinite
+            array = np.where(mask, np.nan, array.astype(float))
         i, j = np.nonzero(~np.isnan(array))
         return cls.from_indices(i, j, array[i, j], array.shape, where, missing)
 
@@ -169,7 +170,7 @@ class ObservedMatrix:
             return self._checked(where)
         if not kept.any():
             raise MatrixFileError(f"{where}: every value is one of those that mark a missing one")
-        marks = ", ".join(f"{mark:g}" for mark in missing or ())
+        marks = ", ".join(f"{mark:.10g}" for mark in missing or ())
         remarks = [f"{where}: {int((~kept).sum())} entries with the value {marks} are not known"]
         names, places = [], []
         for of, have, index in (

@@ -143,12 +143,16 @@ def _array(path: Path, missing: Sequence[float] | None) -> ObservedMatrix | Tabl
         if array.ndim != 1:
             raise MatrixFileError(f"{path.name}: a structured array must have one dimension")
         try:
-            return _frame(
-                path.name, pd.DataFrame({n: array[n].tolist() for n in array.dtype.names})
-            )
+            columns = {name: _words(array[name]).tolist() for name in array.dtype.names}
+            return _frame(path.name, pd.DataFrame(columns))
         except (ValueError, TypeError):
             raise MatrixFileError(f"{path.name}: has fields that are no columns") from None
     return ObservedMatrix.from_array(array, path.name, missing)
+
+
+def _words(field: np.ndarray) -> np.ndarray:
+    """A field of bytes as text."""
+    return np.char.decode(field, "utf-8", "replace") if field.dtype.kind == "S" else field
 
 
 def _sparse(path: Path, ending: str, missing: Sequence[float] | None) -> ObservedMatrix:

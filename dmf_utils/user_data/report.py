@@ -25,6 +25,7 @@ _HEADS = {
     "gradients": "gradients",
 }
 _MOST_ROWS = 15
+_FEW = 5  # test entries, below which a standard error says nothing
 _MARK = re.compile(r'<meta name="dmf" content="([0-9a-f]{64}) ([0-9a-f]{64})">')
 
 
@@ -66,7 +67,9 @@ def verdict(found: Completion) -> str:
     others = [name for name in table.index if "depth " not in name]
     flow, other = (str(errors[names].idxmin()) for names in (flows, others))
     chance = 2 * math.hypot(table.spread[flow], table.spread[other])
-    if abs(errors[flow] - errors[other]) <= chance:
+    if len(found.split.test) < _FEW:
+        said += f" With {len(found.split.test)} test entries nothing can be said for sure."
+    elif abs(errors[flow] - errors[other]) <= chance:
         said += (
             f" The best flow ({flow}, {words(errors[flow])}) and the best other method ({other}, "
             f"{words(errors[other])}) do not differ by more than twice the standard error."

@@ -28,6 +28,7 @@ _WORDS = {
 }
 _SAMPLE = 50_000  # letters that the delimiter is found by
 _NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_SAID = re.compile(r'"?sep=([\t;,|])"?(?=\r|\n)', re.IGNORECASE)
 _PACKED = {b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "packed by gzip"}
 
 
@@ -85,7 +86,10 @@ def read_text(path: Path) -> Table:
         If it is not text, has no lines, or has lines of different lengths: it names the first.
     """
     text, remarks = _decoded(path)
-    delimiter = _delimiter(text, path.suffix.lower())
+    said = _SAID.match(text)
+    if said:  # as spreadsheets read it; the line stays, empty, so that others keep their numbers
+        text = text[said.end() :]
+    delimiter = said[1] if said else _delimiter(text, path.suffix.lower())
     numbers, fields = [], []
     for number, line in _fields(path.name, text, delimiter):
         if any(line):

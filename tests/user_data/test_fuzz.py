@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from dmf_utils.user_data.columns import find_layout
+from dmf_utils.user_data.columns import find_layout, is_missing
 from dmf_utils.user_data.entries import entries_of
 from dmf_utils.user_data.reading import read_matrix
 from dmf_utils.user_data.text import MatrixFileError, read_text
@@ -22,7 +22,7 @@ names = st.one_of(
         st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=8
     ),
     st.text("0123456789+-=@'", min_size=1, max_size=4),
-).filter(lambda name: name == name.strip() != "")
+).filter(lambda name: name == name.strip() and not is_missing(name))  # refused among numbers
 fields = st.one_of(
     st.sampled_from(
         ["", "NA", "?", "1", "2.5", "3,5", "-999", "nan", "1e400", "user", "item", '"', "rating"]

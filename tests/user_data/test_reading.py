@@ -160,6 +160,11 @@ def test_latin_1_is_read_and_said(write) -> None:
             "cannot tell whether this is a matrix",
         ),
         ("a,b,c,d\nx,1,y,2\nz,3,w,4\n", "cannot tell which columns"),
+        ("land,2001,2002,2003\nFR,1,,4\nDE,,2,3\n", "line 1: cannot tell whether this line names"),
+        ("land,2001,2002\nFR,1,\nDE,,2\n", "line 1: cannot tell whether this line names"),
+        ("1,?,3\n?,2,1\n4,5,?\n", "line 2: the row is '\\?' among numbers; .*--layout wide"),
+        ("1,2,3\n2,NA,1\n4,5,2\n", "line 2: the column is 'NA' among numbers"),
+        ("userId,item,rating\n1,a,3\nnan,a,1\n", "line 3: the userId is 'nan' among numbers"),
         (",a,a,b\nx,1,,2\ny,,3,4\n", "1 column name stands more than once, such as 'a'"),
         (",a,b,c,d\nx,1,,2,3\ny,,b,3,4\n", "line 3: 'b' in column 3 is neither a number nor"),
     ],
@@ -199,6 +204,40 @@ def test_a_mark_for_what_is_missing_is_asked_about(write, mark: int) -> None:
     assert any(f"{times} entries with the value {mark}" in remark for remark in data.remarks)
     with pytest.raises(MatrixFileError, match="all 8 × 6 entries are observed"):
         read_matrix(path, missing=())
+
+
+@pytest.mark.parametrize("mark", [-99999, 9999999, -32768, -2147483648])
+def test_longer_marks_are_asked_about_in_all_their_digits(write, mark: int) -> None:
+    lines = [f"{i},{j},{mark if i == j else 10 + i / (j + 1)}" for i in range(6) for j in range(6)]
+    path = write("\n".join(["station,item,value", *lines]))
+    with pytest.raises(MatrixFileError, match=rf"there is {mark} \(6 times\).*--missing={mark}$"):
+        read_matrix(path)
+    assert read_matrix(path, missing=[mark]).n_observed == 30
+
+
+def test_words_that_mark_nothing_may_be_names_among_words(write) -> None:
+    data = read_matrix(write("country,item,value\nNA,a,1\nNA,b,2\nDE,a,3\n"))
+    assert data.rows == ("NA", "DE")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_delimiter_that_the_first_line_says(write, end: str) -> None:
+    lines = ["sep=;", "user;item;rating", "a;x,y;1,5", "a;z;2", "b;z;3"]
+    data = read_matrix(write(end.join(lines)))
+    assert entries(data) == {("a", "x,y"): 1.5, ("a", "z"): 2.0, ("b", "z"): 3.0}
+    with pytest.raises(MatrixFileError, match="line 4: the rating 'two' is not a number"):
+        read_matrix(write(end.join(lines).replace("z;2", "z;two")))
+
+
+def test_names_of_bytes_are_text_and_numbers_too_long_are_refused(tmp_path: Path) -> None:
+    kinds = [("user", "S3"), ("item", "S3"), ("rating", "f8")]
+    ratings = [("é".encode(), b"x", 4.0), (b"b", b"x", 1.0), (b"b", b"y", 2.0)]
+    np.save(tmp_path / "own.npy", np.array(ratings, dtype=kinds))
+    assert read_matrix(tmp_path / "own.npy").rows == ("é", "b")
+    if np.finfo(np.longdouble).max > np.finfo(float).max:
+        long = np.array([[1, np.nan], [2, np.longdouble("1e400")]], dtype=np.longdouble)
+        with pytest.raises(MatrixFileError, match=r"row 1, column 1 .* infinite"):
+            ObservedMatrix.from_array(long)
 
 
 def test_a_scale_around_zero_is_not_asked_about(write) -> None:

@@ -110,6 +110,16 @@ def test_the_verdict_names_a_difference_only_beyond_chance(found: Completion) ->
     assert "do not use the completion" in said(4.0, 2.0, "mean")
 
 
+def test_few_test_entries_say_nothing_for_sure(found: Completion) -> None:
+    def of(count: int) -> str:
+        split = dataclasses.replace(found.split, test=found.split.test[:count])
+        return verdict(dataclasses.replace(found, split=split))
+
+    assert "With 4 test entries nothing can be said for sure" in of(4)
+    assert "than that of the best other" not in of(4)
+    assert "for sure" not in of(5)
+
+
 def test_triplets_are_written_as_they_are_read(tmp_path: Path) -> None:
     path = tmp_path / "own.csv"
     path.write_text('user,item,rating\n5,"a,b",1\n2,é,2\n5,é,3.25\n', encoding="utf-8")
