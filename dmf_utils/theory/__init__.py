@@ -17,7 +17,7 @@
 |---|---|
 | Aligned modes in closed form (Saxe et al. 2014), incremental learning | `aligned_modes` |
 | The transversal instability | `transversal` |
-| Unobserved entries that grow without bound (Razin and Cohen 2020) | `two_by_two` |
+| Norms without bound (Razin and Cohen 2020) | `two_by_two`, `unobserved_entry` |
 | Greedy low-rank learning (Li, Luo and Lyu 2021) | `greedy` |
 | Tensor factorization (Razin, Maman and Cohen 2021) | `tensor` |
 | Random measurements, spectral phase (Stöger and Soltanolkotabi 2021) | `symmetric_sensing` |

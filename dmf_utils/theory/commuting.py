@@ -242,21 +242,6 @@ def _solve(
         # The minimizer asks for it outside the domain too, before it rejects the step.
         return (rows * change) @ rows.T if np.isfinite(change).all() else np.eye(rank)
 
-    def conditions(state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the optimality conditions in ln lam and mu, and their Jacobian."""
-        log_lam, mu = state[:d], state[d:]
-        if depth == 2:
-            stationary = log_lam / 2 - math.log(alpha) - rows.T @ mu
-            change = np.full(d, 0.5)
-        else:
-            b = (depth - 2) / depth
-            room = np.exp((depth - 2) * math.log(alpha) - b * log_lam)
-            stationary = 1 - room - rows.T @ mu
-            change = b * room
-        lam = np.exp(log_lam)
-        jacobian = np.block([[np.diag(change), -rows.T], [rows * lam, np.zeros((rank, rank))]])
-        return np.concatenate([stationary, rows @ lam - targets]), jacobian
-
     mu = np.zeros(rank)
     steps = 1 + math.ceil(abs(math.log(alpha)) / math.log(3))
     for exponent in np.linspace(0, 1, steps + 1):
@@ -266,12 +251,32 @@ def _solve(
         )
         mu = found.x
     start = np.concatenate([np.log(eigenvalues(mu, alpha)), mu])
+    problem = rows, targets, alpha, depth
     with np.errstate(over="ignore", invalid="ignore"):
-        state = root(conditions, start, jac=True, method="hybr", tol=1e-15).x
+        state = root(_conditions, start, problem, jac=True, method="hybr", tol=1e-15).x
     lam, mu = np.exp(state[:d]), state[d:]
-    missed = np.abs(conditions(state)[0]).max()
+    missed = np.abs(_conditions(state, *problem)[0]).max()
     if not missed <= 1e-9 * max(1.0, np.abs(targets).max()):
         raise RuntimeError(
             f"the root finder missed the end point by {missed:.1e}; try a larger alpha"
         )
     return lam, mu
+
+
+def _conditions(
+    state: np.ndarray, rows: np.ndarray, targets: np.ndarray, alpha: float, depth: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the optimality conditions in ln lam and mu, and their Jacobian."""
+    rank, d = rows.shape
+    log_lam, mu = state[:d], state[d:]
+    if depth == 2:
+        stationary = log_lam / 2 - math.log(alpha) - rows.T @ mu
+        change = np.full(d, 0.5)
+    else:
+        b = (depth - 2) / depth
+        room = np.exp((depth - 2) * math.log(alpha) - b * log_lam)
+        stationary = 1 - room - rows.T @ mu
+        change = b * room
+    lam = np.exp(log_lam)
+    jacobian = np.block([[np.diag(change), -rows.T], [rows * lam, np.zeros((rank, rank))]])
+    return np.concatenate([stationary, rows @ lam - targets]), jacobian

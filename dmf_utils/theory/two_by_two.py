@@ -20,92 +20,11 @@ from dmf_utils._support import checks
 from dmf_utils.theory.checks import increasing
 from dmf_utils.theory.dynamics import product_dynamics
 
-__all__ = [
-    "TwoByTwoFlow",
-    "two_by_two_flow",
-    "unobserved_entry_bound",
-    "unobserved_entry_growth",
-]
+__all__ = ["TwoByTwoFlow", "two_by_two_flow"]
 
 # The singular vectors are followed where the singular values differ by more than a factor, the
 # product matrix where they do not; two factors, so that a path on the border does not dither.
 _APART, _CLOSE = 4.0, 2.0
-
-
-def unobserved_entry_bound(loss: Any) -> Tensor:
-    r"""Compute how large the free entry must be at a given loss, if the determinant is positive.
-
-    .. math::
-        |w_{11}| > \frac{(1 - e)^{3/2}}{\sqrt e}, \qquad e = \frac{\sqrt{1 + 8 \ell} - 1}{2},
-        \qquad \ell \le 3/8,
-
-    about :math:`1 / \sqrt{2 \ell}` for small loss, and :math:`\sqrt{1 - 2 \ell}` for larger ones.
-    The bound is sharp: it is the infimum of :math:`w_{12} w_{21} / |w_{22}|` over all observed
-    entries with this loss, taken where both misses are equal up to 3/8, and beyond where they are
-    not.
-
-    Parameters
-    ----------
-    loss : (T,) vector or number
-        Between 0 and 1/2, both excluded.
-
-    Returns
-    -------
-    tensor of the shape of ``loss``
-        The bound.
-
-    Raises
-    ------
-    ValueError
-        If a loss is not between 0 and 1/2; from there on, the free entry can be zero.
-
-    References
-    ----------
-    Razin and Cohen (2020) show divergence; the sharp form is ours.
-    """
-    loss = checks.real_tensor(loss, "loss")
-    if torch.any((loss <= 0) | (loss >= 0.5)):
-        raise ValueError(
-            f"loss must be above 0 and below 1/2, got {loss.tolist()}: from 1/2 on, the free entry "
-            "can be zero"
-        )
-    # (sqrt(1 + 8 loss) - 1) / 2 without cancellation
-    e = 4 * loss / (torch.sqrt(1 + 8 * loss) + 1)
-    equal_misses = (1 - e).clamp_min(0) ** 1.5 / torch.sqrt(e)
-    return torch.where(loss <= 0.375, equal_misses, torch.sqrt(1 - 2 * loss))
-
-
-def unobserved_entry_growth(times: Any, depth: int) -> Tensor:
-    r"""Compute the law by which the free entry grows, at late times and positive determinant.
-
-    .. math:: |w_{11}(t)| \sim \left( (2N + 2) \, t \right)^{N / (2N + 2)}
-
-    Parameters
-    ----------
-    times : (T,) vector or number
-        Positive times.
-    depth : int
-        The number of factors, at least 2.
-
-    Returns
-    -------
-    tensor of the shape of ``times``
-        The leading term.
-
-    Raises
-    ------
-    ValueError
-        If a time is not positive or ``depth`` is below 2.
-
-    References
-    ----------
-    Not in the paper, nor in Razin and Cohen (2020): ours.
-    """
-    times = checks.real_tensor(times, "times")
-    depth = checks.whole_number(depth, "depth", 2, "at depth 1 the free entry never moves")
-    if torch.any(times <= 0):
-        raise ValueError(f"times must be positive, got {times.min():g}")
-    return ((2 * depth + 2) * times) ** (depth / (2 * depth + 2))
 
 
 @dataclass(frozen=True)
@@ -210,12 +129,7 @@ def two_by_two_flow(
     times = increasing(times, "times")
     observed = tuple(checks.vector(observed, "observed", 3).tolist())
     tolerance = checks.positive(tolerance, "tolerance")
-    s = torch.linalg.svdvals(W)
-    if s[1] <= 4 * torch.finfo(s.dtype).eps * s[0]:
-        raise ValueError(
-            f"start must have a determinant, got {W.tolist()}: the flow keeps its sign"
-        )
-    sign = 1 if W[0, 0] * W[1, 1] > W[0, 1] * W[1, 0] else -1
+    sign = _determinant_sign(W)
 
     def entries_rate(_: float, state: np.ndarray) -> np.ndarray:
         at = torch.from_numpy(state).reshape(2, 2)
@@ -259,6 +173,15 @@ def two_by_two_flow(
         in_entries = not in_entries
     table = torch.from_numpy(np.stack(rows))
     return TwoByTwoFlow(times, table[:, :2], table[:, 2:], sign, observed)
+
+
+def _determinant_sign(start: Tensor) -> int:
+    s = torch.linalg.svdvals(start)
+    if s[1] <= 4 * torch.finfo(s.dtype).eps * s[0]:
+        raise ValueError(
+            f"start must have a determinant, got {start.tolist()}: the flow keeps its sign"
+        )
+    return 1 if start[0, 0] * start[1, 1] > start[0, 1] * start[1, 0] else -1
 
 
 def _gradient(W: Tensor, observed: tuple[float, float, float] = (1.0, 1.0, 0.0)) -> Tensor:

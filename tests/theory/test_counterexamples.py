@@ -17,9 +17,8 @@ from dmf_utils.theory.counterexamples import (
 )
 from dmf_utils.theory.two_by_two import (
     two_by_two_flow,
-    unobserved_entry_bound,
-    unobserved_entry_growth,
 )
+from dmf_utils.theory.unobserved_entry import unobserved_entry_bound, unobserved_entry_growth
 
 POWERS = [0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99]
 
