@@ -22,6 +22,7 @@ from dmf_utils.problems.base import (
 __all__ = ["MatrixSensing"]
 
 _CACHED_BYTES = 2**22  # of measurement matrices that are used twice before the next are read
+_READ_AHEAD_FROM = 4  # matrices in a batch: a product with so many does not read straight on
 
 
 class MatrixSensing(SquaredLoss):
@@ -115,11 +116,15 @@ class MatrixSensing(SquaredLoss):
         flat = W.reshape(-1, self.operator.shape[1])
         squares, gradient = flat.new_zeros(len(flat)), torch.zeros_like(flat)
         # Both products with the same rows while they are in the cache: they are read once.
-        rows = max(32, _CACHED_BYTES // (flat.shape[1] * flat.element_size()))
+        reads_ahead = len(flat) >= _READ_AHEAD_FROM
+        cached = _CACHED_BYTES // (2 if reads_ahead else 1)
+        rows = max(32, cached // (flat.shape[1] * flat.element_size()))
         for A, y in zip(self.operator.split(rows), self.values.split(rows), strict=True):
+            if reads_ahead:
+                A.sum()  # brings the rows into the cache, at the speed of memory
             residual = flat @ A.mT - y
-            squares = squares + torch.linalg.vecdot(residual, residual)
-            gradient = torch.addmm(gradient, residual, A)
+            squares += torch.linalg.vecdot(residual, residual)
+            gradient.addmm_(residual, A)
         gradient = 2 * self._scale * gradient
         return self._scale * squares.view(W.shape[:-2]), gradient.view(W.shape)
 
