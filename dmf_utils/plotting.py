@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -58,6 +57,9 @@ TRUTH = Mark("#222222", "", (0, (4, 2)))
 MINIMUM = Mark("#7A4FA3", "", "-")
 
 _STYLE = {
+    **dict.fromkeys(["text.color", "axes.edgecolor", "axes.labelcolor"], ".15"),
+    **dict.fromkeys(["xtick.color", "ytick.color"], ".15"),
+    "axes.axisbelow": True,
     "figure.dpi": 150,
     "figure.constrained_layout.use": True,
     "font.size": 9.5,
@@ -117,7 +119,7 @@ def panels(
     (Figure, array of Axes of shape (rows, columns))
         The axes are a flat array where there is one row.
     """
-    with sns.axes_style("ticks"), mpl.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE):
         import matplotlib.pyplot as plt
 
         figure = plt.figure(figsize=(width, height * rows))
@@ -261,7 +263,7 @@ def singular_value_paths(run: Trajectory, ax: Axes, count: int | None = None) ->
             "run has no singular values; give its flow record=Record(times, singular_values=10)"
         )
     paths = run.singular_values[:, :count].cpu().numpy()
-    shades = sns.color_palette("viridis", paths.shape[1])
+    shades = mpl.colormaps["viridis"](np.linspace(0, 1, paths.shape[1] + 2)[1:-1])
     for r in range(paths.shape[1]):
         ax.plot(run.times.cpu(), paths[:, r], color=shades[r], linewidth=1.3)
     ax.set(xlabel="time $t$", ylabel=r"singular values $\sigma_r$")

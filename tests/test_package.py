@@ -11,7 +11,7 @@ import pytest
 import dmf_utils
 from dmf_utils._support.fingerprint import imported_modules
 
-HEAVY = ("torch", "scipy", "pandas", "matplotlib", "seaborn", "cvxpy")
+HEAVY = ("torch", "scipy", "pandas", "matplotlib", "cvxpy")
 PACKAGE = Path(dmf_utils.__file__).parent
 FACES = ("dmf_utils", *(f"dmf_utils.{stub.parent.name}" for stub in PACKAGE.glob("*/*.pyi")))
 
@@ -52,7 +52,7 @@ def test_nothing_heavy_is_loaded_before_it_is_used(name):
 def test_a_name_brings_what_it_needs_and_no_figures():
     loaded = loaded_after("from dmf_utils import gradient_flow")
     assert "torch" in loaded
-    assert {"matplotlib", "seaborn", "cvxpy", "pandas"}.isdisjoint(loaded)
+    assert {"matplotlib", "cvxpy", "pandas"}.isdisjoint(loaded)
 
 
 @pytest.mark.parametrize("face", FACES)

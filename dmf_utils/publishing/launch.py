@@ -17,7 +17,7 @@ __all__ = ["COLAB_INSTALLS", "Repository", "add_cells", "repository"]
 
 COLAB_INSTALLS = (
     *("cvxpy", "lazy_loader", "matplotlib", "myst-nb", "nbformat", "numpy", "pandas", "psutil"),
-    *("pyarrow", "PyYAML", "scipy", "seaborn", "threadpoolctl", "torch", "tqdm"),
+    *("pyarrow", "PyYAML", "scipy", "threadpoolctl", "torch", "tqdm"),
 )
 """What the chapters import; Colab gets the versions that the book was made with."""
 
