@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ _SHOWN = 5  # numbers or examples that a message lists
 _NINES = tuple(float("9" * digits) for digits in range(1, 9))
 _LEAST = (-32768.0, -2147483648.0)  # whole numbers of 16 and 32 bits, where nothing is less
 _SENTINELS = (0.0, -1.0, *_NINES, *(-mark for mark in _NINES), *_LEAST)
+_SHORT = r"[+-]?(\d{1,15}(\.0*)?|\d{0,9}\.\d{1,6})"  # numbers that a double holds exactly enough
 _LONGEST_SCALE = 20.0  # from the least to the largest rating
 
 
@@ -49,7 +51,9 @@ def entries_of(table: Table, layout: Layout, duplicates: Duplicates = "error") -
     """
     if duplicates not in ("error", "last", "mean"):
         raise MatrixFileError(f"duplicates must be error, last or mean, got {duplicates!r}")
-    return (_wide if layout.kind == "wide" else _triplets)(table, layout, duplicates)
+    found = (_wide if layout.kind == "wide" else _triplets)(table, layout, duplicates)
+    twins = [_twins(table.name, of) for of in (found.rows, found.columns)]
+    return replace(found, remarks=(*found.remarks, *filter(None, twins)))
 
 
 def _values(table: Table, fields: Sequence[tuple[int, str]], name: str) -> np.ndarray:
@@ -120,6 +124,22 @@ def _triplets(table: Table, layout: Layout, duplicates: Duplicates) -> Entries:
     frame, repeated = _once(table, frame[frame.value.notna()], duplicates)
     names, places = zip(*(_indexed(frame[axis]) for axis in ("row", "column")), strict=True)
     return Entries(*names, *places, frame.value.to_numpy(), (*remarks, *repeated))
+
+
+def _twins(where: str, names: Sequence[str]) -> str:
+    """What to say of names that differ only in how they are written, as 7, 07 and 7.0 do."""
+    groups: dict[object, list[str]] = {}
+    for name in names:
+        plain = " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
+        groups.setdefault(float(plain) if re.fullmatch(_SHORT, plain) else plain, []).append(name)
+    alike = [group for group in groups.values() if len(group) > 1]
+    if not alike:
+        return ""
+    examples = "; ".join(" and ".join(map(repr, group[:3])) for group in alike[:_SHOWN])
+    return (
+        f"{where}: {sum(map(len, alike))} names differ only in how they are written ({examples}): "
+        "they are taken as different; write each in one way if they are the same"
+    )
 
 
 def _once(
