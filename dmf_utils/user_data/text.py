@@ -29,6 +29,7 @@ _WORDS = {
 _SAMPLE = 50_000  # letters that the delimiter is found by
 _NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _SAID = re.compile(r'"?sep=([\t;,|])"?(?=\r|\n)', re.IGNORECASE)
+_COMMENTED = re.compile(r"(?:[ \t]*(?:#[^\r\n]*)?(?:\r\n|\r|\n))*[ \t]*#[^\r\n]*(?=\r|\n)")
 _PACKED = {b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "packed by gzip"}
 
 
@@ -89,7 +90,13 @@ def read_text(path: Path) -> Table:
     said = _SAID.match(text)
     if said:  # as spreadsheets read it; the line stays, empty, so that others keep their numbers
         text = text[said.end() :]
-    delimiter = said[1] if said else _delimiter(text, path.suffix.lower())
+    head, body = _head(text)
+    delimiter = said[1] if said else _delimiter(body, path.suffix.lower())
+    kept = [_uncommented(line, body, delimiter) for line in _lines(head)]
+    if n_comments := sum("#" in line for line in _lines(head)) - sum(map(bool, kept)):
+        what = f"{n_comments} {'line' if n_comments == 1 else 'lines'} before the first"
+        remarks = (*remarks, f"{path.name}: {what} with #: taken as a comment")
+    text = "\n".join(kept) + body
     numbers, fields = [], []
     for number, line in _fields(path.name, text, delimiter):
         if any(line):
@@ -122,6 +129,26 @@ def _decoded(path: Path) -> tuple[str, tuple[str, ...]]:
         line = content[: error.start].count(b"\n") + 1
         said = f"{path.name}, line {line}: is not UTF-8; the file is read as Latin-1 (cp1252)"
         return content.decode("cp1252", errors="replace"), (said,)
+
+
+def _head(text: str) -> tuple[str, str]:
+    """The lines with a # at the beginning of a file, and what comes after them."""
+    head = _COMMENTED.match(text)
+    if head is None or not text[head.end() :].strip():
+        return "", text
+    return head[0], text[head.end() :]
+
+
+def _uncommented(line: str, body: str, delimiter: str) -> str:
+    """A line with a # that has as many fields as the next lines: theirs, or names of columns."""
+    plain = line.strip().removeprefix("#").strip()
+    if not plain:
+        return ""
+    first = next(other for other in _lines(body) if other.strip())
+    fields = [field.strip() for field in _parted(plain, delimiter)]
+    if len(fields) != len(_parted(first.strip(), delimiter)):
+        return ""
+    return line if any(map(is_number, fields)) else plain
 
 
 def _delimiter(text: str, ending: str) -> str:

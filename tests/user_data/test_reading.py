@@ -301,3 +301,43 @@ def test_files_that_are_none_are_refused(tmp_path: Path, write) -> None:
     ):
         with pytest.raises(MatrixFileError, match=words):
             read_matrix(path)
+
+
+BODY = "a,x,1\nb,y,2\na,z,3\nb,x,4\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "names", "count"),
+    [
+        ("# ratings of 2019\n# who, what, how much, and when\nuser,item,rating\n", "user", 2),
+        ("#user,item,rating\n", "user", 0),
+        ("# made by hand\r\n\r\n# user,item,rating\r\n", "user", 1),
+        ("#\n", "row", 1),
+    ],
+)
+def test_lines_with_a_sharp_before_the_first_are_comments_or_names(tmp_path, head, names, count):
+    path = tmp_path / "x.csv"
+    path.write_text(head + BODY)
+    found = read_matrix(path)
+    assert (found.shape, found.n_observed, found.names[0]) == ((2, 3), 4, names)
+    assert [r for r in found.remarks if "#" in r] == (
+        [f"x.csv: {count} line{'s' * (count > 1)} before the first with #: taken as a comment"]
+        if count
+        else []
+    )
+
+
+@pytest.mark.parametrize("text", ["#1,x,1\n#2,y,2\nc,x,4\n", "#1,x,1\n#2,y,2\n#3,x,4\n"])
+def test_names_that_begin_with_a_sharp_are_names(tmp_path, text):
+    path = tmp_path / "x.csv"
+    path.write_text(text)
+    found = read_matrix(path)
+    assert found.rows[:2] == ("#1", "#2")
+    assert found.n_observed == 3
+
+
+def test_an_error_below_comments_counts_their_lines(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("# one\n# two\nuser,item,rating\na,x,1\nb,y,two\n")
+    with pytest.raises(ValueError, match="line 5: the rating 'two'"):
+        read_matrix(path)
