@@ -29,7 +29,7 @@ from dmf_utils.user_data.determined import Determined, determined_entries
 from dmf_utils.user_data.judging import Judge, column_errors, disagreements
 from dmf_utils.user_data.keeping import Kept
 from dmf_utils.user_data.matrix import ObservedMatrix
-from dmf_utils.user_data.methods import Biases, Flow, Method, Penalty
+from dmf_utils.user_data.methods import Biases, Flow, Method, Penalty, Prediction
 from dmf_utils.user_data.offsets import Center, Scale, unlike_axis
 from dmf_utils.user_data.remarks import (
     about_dominance,
@@ -172,34 +172,29 @@ def complete(
     split = split_entries(data, test, validation, seed)
     remarks = list(data.remarks) + about_split_and_size(data, split, test, hidden, given)
     judge = Judge(data, split, _scale(scale, data, split), bounds)
-    values, start = judge.values, gaussian(start_norm, whole_number(seed, "seed", 0))
+    start = gaussian(start_norm, whole_number(seed, "seed", 0))
     options = {
         "until_loss": until_loss,
         "tolerance": tolerance,
         "hidden": hidden,
         "gradient_dtype": coarse,
     }
-    arrays = (values.i, values.j, values.z, split.fitted, split.validation)
-    kept = Kept(keep, *(x.tobytes() for x in arrays), repr((options, start)).encode())
+    kept = _kept(keep, judge, options, start)
     options["progress"] = say is not None
     asked = runs_asked(_checked_center(center), depths, data.n_observed)
     methods = _methods(asked, hidden or min(data.shape), start, options, kept)
     _check_method(method, methods)
     say = say or (lambda text: None)
     say(forecast(data, [n for each in asked.values() for n in each], start, hidden, memory))
-    table, chosen, judged = {}, {}, {}
     with collected(remarks):
-        for one in methods:
-            chosen[one.name] = one.choose(values, split.fitted, split.validation)
-            judged[one.name] = one.fit(values, judge.both)
-            table[one.name] = judge.row(one, judged[one.name], chosen[one.name])
-        name = method or _best(chosen, f"depth {depths[-1]}")
-        final = next(one for one in methods if one.name == name).fit(
-            values, np.arange(data.n_observed)
-        )
+        rows, judged = _judged(methods, judge)
+        errors = {of: row["validation"] for of, row in rows.items()}
+        name = method or _best(errors, f"depth {depths[-1]}")
+        chosen = next(one for one in methods if one.name == name)
+        final = chosen.fit(judge.values, np.arange(data.n_observed))
     if kept.taken_up:
         remarks.append(f"{kept.taken_up} finished runs of an interrupted computation were used")
-    rank = supported_rank(judged[name], values, split.test)
+    rank = supported_rank(judged[name], judge.values, split.test)
     determined = determined_entries(data.row_index, data.column_index, data.shape, rank)
     matrix = judge.completed(final)
     remarks += leave_open(data, determined, matrix, fill_undetermined)
@@ -209,7 +204,7 @@ def complete(
     return Completion(
         data,
         split,
-        pd.DataFrame(table).T.infer_objects(),
+        pd.DataFrame(rows).T.infer_objects(),
         {one.name: judge.path(one) for one in methods if isinstance(one, Flow) and one.run.looks},
         name,
         matrix,
@@ -286,6 +281,25 @@ def _methods(
         methods += [Flow(biases, depth, start, options, kept) for depth in depths]
         methods.append(Penalty(biases, hidden, options["gradient_dtype"] or torch.float64))
     return methods
+
+
+def _kept(folder: Path | None, judge: Judge, options: dict[str, object], start: gaussian) -> Kept:
+    """Runs that are kept in a folder, for these data, this split and these options only."""
+    values, split = judge.values, judge.split
+    arrays = (values.i, values.j, values.z, split.fitted, split.validation)
+    return Kept(folder, *(x.tobytes() for x in arrays), repr((options, start)).encode())
+
+
+def _judged(
+    methods: Sequence[Method], judge: Judge
+) -> tuple[dict[str, dict[str, object]], dict[str, Prediction]]:
+    """The row of each method, and its fit to fitted and validation entries together."""
+    rows, judged = {}, {}
+    for one in methods:
+        error = one.choose(judge.values, judge.split.fitted, judge.split.validation)
+        judged[one.name] = one.fit(judge.values, judge.both)
+        rows[one.name] = judge.row(one, judged[one.name], error)
+    return rows, judged
 
 
 def _best(errors: dict[str, float], otherwise: str) -> str:
