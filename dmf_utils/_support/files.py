@@ -57,8 +57,8 @@ def check_outputs(
         name = f"{option} {path}"
         try:
             _check_output(path, name, inputs, is_ours, force)
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
+        except (OSError, RuntimeError) as error:  # the second of links in a circle
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
             raise InputError(f"{name}: cannot be written: {reason}") from error
 
 
@@ -69,6 +69,8 @@ def _check_output(
         raise InputError(f"{name}: is a source here, never an output; name another file")
     if path.is_dir():
         raise InputError(f"{name}: is a folder; name a file")
+    if path.exists() and not path.is_file():  # to look into a pipe would wait for a writer
+        raise InputError(f"{name}: is a device or a pipe; name a file")
     if not path.parent.is_dir():
         raise InputError(f"{name}: the folder {path.parent} does not exist; make it first")
     try:

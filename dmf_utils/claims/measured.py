@@ -15,6 +15,7 @@ from dmf_utils._support.errors import InputError
 from dmf_utils._support.notebooks import headings, title
 from dmf_utils.claims.ledger import Claim, Kind, Verdict, find_ledger, judge
 from dmf_utils.claims.recording import MIME_TYPE
+from dmf_utils.claims.rules import plain_value
 
 __all__ = [
     "Place",
@@ -31,7 +32,7 @@ __all__ = [
 
 RESULTS_VARIABLE = "DMF_CLAIMS"
 Row = dict[str, Any]
-_FIELDS = ("id", "group", "paper", "statement", "expected", "measured", "rule", "chapter")
+_TEXTS = ("id", "group", "paper", "statement", "expected", "rule", "chapter")
 
 
 class Place(NamedTuple):
@@ -139,17 +140,28 @@ def read(path: Path) -> list[Row]:
     """
     try:
         rows: list[Row] = json.loads(path.read_bytes())
+        if not isinstance(rows, list):
+            raise ValueError("it is no list of rows")
         for row in rows:
-            Verdict(row["verdict"])
-            Kind(row["kind"])
-            missing = [name for name in _FIELDS if name not in row]
-            if missing:
-                raise ValueError(f"a row lacks the field {missing[0]}")
+            _check_row(row)
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(
             f"{path}: is damaged, or not of this version ({error}); `dmf book` writes it anew"
         ) from error
     return rows
+
+
+def _check_row(row: Row) -> None:
+    Verdict(row["verdict"])
+    Kind(row["kind"])
+    for name in (*_TEXTS, "measured"):
+        if name not in row:
+            raise ValueError(f"a row lacks the field {name}")
+    for name in _TEXTS:
+        if not isinstance(row[name], str):
+            raise ValueError(f"the field {name} of a row is no text")
+    if row["measured"] is not None:
+        plain_value(row["measured"], row["id"])
 
 
 def measured_rows() -> list[Row]:

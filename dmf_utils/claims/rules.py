@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -46,8 +47,9 @@ def plain_value(value: Any, where: str) -> Measured:
     if isinstance(value, bool):
         return value
     if isinstance(value, int | float):
-        if not math.isfinite(value):
-            raise ValueError(f"{where}: measured {value}; a run that gives no number is no value")
+        if not _is_finite(value):
+            shown = reprlib.repr(value)
+            raise ValueError(f"{where}: measured {shown}; a run that gives no number is no value")
         return value
     if isinstance(value, dict | list | tuple) and not value:
         raise ValueError(f"{where}: measured {value!r}, which is empty")
@@ -58,6 +60,14 @@ def plain_value(value: Any, where: str) -> Measured:
     raise TypeError(
         f"{where}: measured a {type(value).__name__}; give a number, a bool, or a list or dict"
     )
+
+
+def _is_finite(number: float) -> bool:
+    """Whether it is a number in double precision; whole ones may be too large for that."""
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False
 
 
 def _number(value: Any, where: str) -> Scalar:
@@ -86,7 +96,7 @@ def parse_rule(entry: Any, where: str) -> Rule:
         text, holds = _MAKERS[name](parameters)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{where}: {name} got {parameters!r}, must be {_FORMS[name]} ({error})"
+            f"{where}: {name} got {reprlib.repr(parameters)}, must be {_FORMS[name]} ({error})"
         ) from error
     return Rule(name, text, holds)
 
@@ -104,9 +114,9 @@ def _parameter(value: Any) -> float:
     # YAML 1.1 reads 1e-6 (no point, no sign) as text: take it as the number that was meant.
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise TypeError(f"{value!r} is not a number")
-    if not math.isfinite(number := float(value)):
-        raise ValueError(f"{value!r} is not finite")
-    return number
+    if not _is_finite(number := value if isinstance(value, int) else float(value)):
+        raise ValueError(f"{reprlib.repr(value)} is not finite")
+    return float(number)
 
 
 def _fields(parameters: Any, *names: str) -> list[float]:

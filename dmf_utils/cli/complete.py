@@ -156,6 +156,8 @@ def command(context: click.Context, file: Path, output: Path, force: bool, **opt
     how = {name: options.pop(name) for name in reading}
     facts = _facts(how | options)
     keep = output / f".{file.stem}-unfinished"
+    if keep.exists() and not keep.is_dir():
+        raise InputError(f"{keep}: is where finished runs are kept, and is no folder; move it")
     if isinstance(context.obj, dict):
         context.obj["interrupted"] = (
             "no result was written. Finished runs are kept: the same command goes on from there."
@@ -167,6 +169,8 @@ def command(context: click.Context, file: Path, output: Path, force: bool, **opt
         found = complete(data, options.pop("depths"), **options, keep=keep, say=_say)
     except (TypeError, ValueError) as error:
         raise InputError(" ".join(str(error).split())) from error
+    except MemoryError as error:  # such as a header that claims any size
+        raise InputError(f"{file.name}: needs more memory than there is ({error})") from error
     _warn(remark for remark in found.remarks if remark not in data.remarks)
     _warn(_written(data, found, file.name, facts, completed, report))
     _say(as_text(found))

@@ -16,11 +16,11 @@ from dmf_utils._support.errors import InputError
 from dmf_utils._support.notebooks import read_notebook, write_notebook
 from dmf_utils.claims import ledger, measured
 from dmf_utils.claims.render import show
-from dmf_utils.cli import complete, notebook_output, sweep
+from dmf_utils.cli import complete, notebook_output, options, sweep
 from dmf_utils.publishing import parameters
 from dmf_utils.publishing.build import LedgerError, build_book
 from dmf_utils.publishing.chapter import Chapter
-from dmf_utils.publishing.execution import PATIENCE, ChapterError, run_papermill
+from dmf_utils.publishing.execution import ChapterError, run_papermill
 from dmf_utils.publishing.project import Project
 from dmf_utils.publishing.site import SiteError
 from dmf_utils.publishing.terminal import Display
@@ -31,15 +31,6 @@ _BAD_INPUT, _FAILED, _INTERRUPTED = 2, 1, 130
 _LONGEST = 1000  # characters of a message
 _CHAPTERS_KEPT = (
     "no kernel is left running. Finished chapters are kept: the same command goes on from there."
-)
-_quick = click.option("--quick", is_flag=True, help="At the small size, for a look.")
-_patience = click.option(
-    "--patience",
-    type=click.FloatRange(min=0, min_open=True),
-    default=PATIENCE,
-    show_default=True,
-    metavar="TIMES",
-    help="Give a chapter up after so many times its expected seconds.",
 )
 
 
@@ -60,6 +51,10 @@ def main(arguments: list[str] | None = None) -> int:
         return _BAD_INPUT
     except (ChapterError, LedgerError, SiteError) as error:
         print(f"\n{error}", file=sys.stderr)
+        return _FAILED
+    except MemoryError as error:
+        reason = f" ({_one_line(str(error))})" if str(error) else ""
+        print(f"dmf: this needs more memory than there is{reason}", file=sys.stderr)
         return _FAILED
     except OSError as error:  # a disk that is full, a folder that went away
         print(f"dmf: {_one_line(str(error))}", file=sys.stderr)
@@ -92,9 +87,9 @@ def dmf() -> None:
 
 @dmf.command("book", short_help="Execute what changed and build the pages.")
 @click.argument("chapters", nargs=-1, metavar="[CHAPTER]...")
-@_quick
+@options.quick
 @click.option("--force", is_flag=True, help="Execute even what did not change.")
-@_patience
+@options.patience
 def _book(chapters: tuple[str, ...], quick: bool, force: bool, patience: float) -> int:
     """Execute the chapters that changed, judge the claims, and build the pages.
 
@@ -148,7 +143,7 @@ def _chapter_help(context: click.Context, parameter: click.Parameter, asked: boo
     help="The notebook to write (_build/single/CHAPTER.ipynb).",
 )
 @click.option("--force", is_flag=True, help="Replace a notebook that dmf did not write so.")
-@_patience
+@options.patience
 def _run(
     chapter: tuple[str, ...],
     assignments: tuple[str, ...],

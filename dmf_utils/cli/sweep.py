@@ -118,10 +118,10 @@ def command(
     options = _Options(out=out, workers=workers, scheduler=scheduler, cache=cache, **others)
     if out.suffix not in (".parquet", ".csv"):
         raise InputError(f"--out {out}: must end in .parquet or .csv")
-    if cache.exists() and not cache.is_dir():
-        raise InputError(f"--cache {cache}: is not a folder; name another one")
     spec = read_spec(options.spec, options.most_runs)
     _check_outputs(spec, options, force)
+    if not next(place for place in (cache, *cache.parents) if place.exists()).is_dir():
+        raise InputError(f"--cache {cache}: is not a folder; name another one")
     return _dry_run(spec, cache, options) if dry_run else _sweep(spec, options, context.obj)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import reprlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ MOST_RUNS = 100_000
 """Runs that a file may ask for, if nobody says otherwise."""
 
 _GROUPS = ("grids", "runs")
-_MOST_TIMES = 100_000  # at which a run writes something down
+_MOST_TIMES = 100_000  # at which a run writes something down; of singular values too
 
 
 @dataclass(frozen=True)
@@ -114,20 +116,35 @@ def _record(asked: Any) -> Any:
         return None
     known = {"times", "points", "until", "singular_values"}
     if not isinstance(asked, dict) or not set(asked) <= known:
-        raise ValueError(f"trajectories must be a mapping of {sorted(known)}, got {asked!r}")
+        raise ValueError(
+            f"trajectories must be a mapping of {sorted(known)}, got {reprlib.repr(asked)}"
+        )
     if ("times" in asked) == ("points" in asked) or ("points" in asked) != ("until" in asked):
         raise ValueError("trajectories needs either times, or points and until")
     times = asked.get("times")
     if "points" in asked:
         points, until = asked["points"], asked["until"]
         if isinstance(points, bool) or not isinstance(points, int) or points < 2:
-            raise ValueError(f"trajectories: points must be a number from 2 on, got {points!r}")
-        if isinstance(until, bool) or not isinstance(until, (int, float)) or not until > 0:
-            raise ValueError(f"trajectories: until must be a positive time, got {until!r}")
+            raise ValueError(
+                f"trajectories: points must be a number from 2 on, got {reprlib.repr(points)}"
+            )
+        if not _is_time(until) or until == 0:
+            shown = reprlib.repr(until)
+            raise ValueError(f"trajectories: until must be a positive time, got {shown}")
         if points > _MOST_TIMES:
-            raise ValueError(f"trajectories: points must be at most {_MOST_TIMES}, got {points}")
+            raise ValueError(f"trajectories: points must be at most {_MOST_TIMES}")
         times = [until * k / (points - 1) for k in range(points)]
-    is_list = isinstance(times, list)
-    if not is_list or any(isinstance(t, bool) or not isinstance(t, (int, float)) for t in times):
-        raise TypeError(f"trajectories: times must be a list of numbers, got {times!r}")
-    return Record(times, asked.get("singular_values", 0))
+    if not isinstance(times, list) or not all(map(_is_time, times)):
+        shown = reprlib.repr(times)
+        raise TypeError(
+            f"trajectories: times must be a list of numbers, got {shown}; finite, none below 0"
+        )
+    count = asked.get("singular_values", 0)
+    if isinstance(count, int) and count > _MOST_TIMES:
+        raise ValueError(f"trajectories: singular_values must be at most {_MOST_TIMES}")
+    return Record(times, count)
+
+
+def _is_time(value: Any) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and 0 <= value <= sys.float_info.max

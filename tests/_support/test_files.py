@@ -77,6 +77,22 @@ def test_where_one_cannot_write_is_found_out_before(tmp_path: Path) -> None:
         check_outputs([tmp_path / ("n" * 300)])
     with pytest.raises(InputError, match="cannot be written"):
         check_outputs([Path("/proc/a.csv")])
+    (tmp_path / "circle.csv").symlink_to(tmp_path / "circle.csv")
+    for force in (False, True):
+        with pytest.raises(InputError, match="cannot be written: "):
+            check_outputs([tmp_path / "circle.csv"], [tmp_path / "folder"], force=force)
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_or_a_device_is_no_output_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "link.csv").symlink_to("/dev/null")
+    for name in ("pipe.csv", "link.csv"):
+        with pytest.raises(InputError, match="is a device or a pipe; name a file"):
+            check_outputs([tmp_path / name], is_ours=lambda path: bool(path.read_bytes()))
+        with pytest.raises(InputError, match="is a device or a pipe"):
+            check_outputs([tmp_path / name], force=True)
+    assert (tmp_path / "pipe.csv").is_fifo()
 
 
 def test_files_are_put_in_place_together_or_not_at_all(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from dmf_utils._support.errors import InputError
 from dmf_utils.claims import measured
 from dmf_utils.claims.measured import Place
 
@@ -99,6 +102,41 @@ def test_the_rows_are_written_whole_and_found_again(
     monkeypatch.setenv("DMF_CLAIMS", str(tmp_path / "other.json"))
     with pytest.raises(FileNotFoundError, match="make book"):
         measured.measured_rows()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("id", [], "the field id of a row is no text"),
+        ("expected", None, "the field expected of a row is no text"),
+        ("measured", "a text", "measured a str"),
+        ("measured", 10**400, "a run that gives no number"),
+        ("measured", [[1]], "nested lists"),
+        ("measured", math.nan, "a run that gives no number"),
+        ("verdict", [], "is not a valid Verdict"),
+    ],
+)
+def test_rows_of_another_kind_are_refused(
+    claim: Any, notebook: Any, tmp_path: Path, name: str, value: Any, words: str
+) -> None:
+    rows = measured.collect({"a-claim": claim()}, {"small": notebook(("a-claim", 2e-3))})
+    path = tmp_path / "claims.json"
+    path.write_text(json.dumps([rows[0] | {name: value}]))
+    with pytest.raises(InputError, match=words):
+        measured.read(path)
+
+
+@pytest.mark.parametrize("content", ["{}", '""', '{"verdict": 1}'])
+def test_what_is_no_list_of_rows_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "claims.json").write_text(content)
+    with pytest.raises(InputError, match="it is no list of rows"):
+        measured.read(tmp_path / "claims.json")
+
+
+def test_rows_without_a_measured_value_are_read(claim: Any, tmp_path: Path) -> None:
+    rows = measured.collect({"a-claim": claim()}, {})
+    measured.write(rows, tmp_path / "claims.json")
+    assert measured.read(tmp_path / "claims.json") == rows
 
 
 def test_the_results_of_a_book_elsewhere_are_found(

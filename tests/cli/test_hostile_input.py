@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from dmf_utils._support.errors import InputError
 from dmf_utils._support.yaml_files import read_yaml
 from dmf_utils.claims import measured
 from dmf_utils.claims.ledger import load
+from dmf_utils.cli import main as module
 from dmf_utils.cli.main import main
 from dmf_utils.publishing import parameters
 from dmf_utils.publishing.chapter import Chapter
@@ -149,6 +151,61 @@ def test_a_value_on_the_command_line(
     told(capsys, "run", "small", "-p", f"{value}=1")
     told(capsys, "run", value)
     told(capsys, "book", value)
+
+
+def test_places_that_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is said before anything is read or computed, and nothing is left behind."""
+    monkeypatch.chdir(tmp_path)
+    Path("m.csv").write_text("a,b,1\n")
+    Path("s.yml").write_text("depth: 2\n")
+    Path(".m-unfinished").write_text("precious")
+    Path("circle").symlink_to("circle")
+    os.mkfifo("pipe.csv")
+    before = sorted(os.listdir())
+    assert "move it" in told(capsys, "complete", "m.csv")
+    sweep = ("sweep", "s.yml", "--out")
+    assert "is a device or a pipe" in told(capsys, *sweep, "pipe.csv", "--force")
+    assert "does not exist" in told(capsys, *sweep, "s.yml/o.csv")
+    assert "--output m.csv/x" in told(capsys, "complete", "m.csv", "--output", "m.csv/x")
+    assert "--output circle" in told(capsys, "complete", "m.csv", "--output", "circle")
+    for cache in ("s.yml", "s.yml/chunks/here", "pipe.csv"):
+        assert "is not a folder" in told(capsys, *sweep, "o.csv", "--cache", cache)
+    assert sorted(os.listdir()) == before
+    assert Path(".m-unfinished").read_text() == "precious"
+
+
+def test_a_header_that_claims_more_than_any_machine_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    size = 10**17
+    Path("x.mtx").write_text(
+        f"%%MatrixMarket matrix coordinate real general\n{size} {size} 2\n1 1 1\n2 2 2\n"
+    )
+    told(capsys, "complete", "x.mtx")
+
+
+def test_memory_that_does_not_suffice_is_said_in_one_line(
+    make_book: MakeBook, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(make_book("1").root)
+
+    def fails(*_: object, **__: object) -> None:
+        raise MemoryError("Unable to allocate\n9 TiB")
+
+    monkeypatch.setattr(module, "build_book", fails)
+    assert main(["book"]) == 1
+    said = "dmf: this needs more memory than there is (Unable to allocate 9 TiB)\n"
+    assert capsys.readouterr().err == said
+
+
+def test_a_patience_that_is_no_number(
+    make_book: MakeBook, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(make_book("1").root)
+    assert "nan: give a number above 0" in told(capsys, "book", "--patience", "nan")
 
 
 # --- the readers, with whatever hypothesis finds --------------------------------------------------
