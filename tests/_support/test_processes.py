@@ -108,6 +108,23 @@ def test_the_status_and_the_words_are_those_of_the_command(tmp_path: Path, statu
         assert said.read() == "said\n\n"
 
 
+def test_a_command_that_a_signal_ends_has_the_status_that_shells_give_it() -> None:
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    with Leashed([sys.executable, "-c", code]) as leashed:
+        assert leashed.wait(60) == 128 + signal.SIGKILL
+
+
+def test_a_leash_that_is_asked_to_end_says_so_by_its_status() -> None:
+    with Leashed(
+        [sys.executable, "-c", "print(1, flush=True); import time; time.sleep(600)"],
+        stdout=subprocess.PIPE,
+    ) as leashed:
+        leashed._process.stdout.readline()
+        leashed._process.terminate()
+        assert leashed.wait(60) == 128 + signal.SIGTERM
+        leashed._process.stdout.close()
+
+
 def test_waiting_has_an_end() -> None:
     with Leashed([sys.executable, "-c", "import time; time.sleep(60)"]) as leashed:
         assert leashed.wait(0.05) is None

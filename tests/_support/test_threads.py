@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import threadpoolctl
 import torch
 
 from dmf_utils import MatrixCompletion, gaussian
@@ -47,6 +49,14 @@ def test_within_one_thread_nothing_takes_more(monkeypatch):
         assert torch.get_num_threads() == 1
     with few_threads(10 * SMALL):  # no longer
         assert torch.get_num_threads() == 3
+
+
+def test_within_one_thread_numpy_takes_no_more():
+    np.ones((2, 2)) @ np.ones((2, 2))
+    with threadpoolctl.threadpool_limits(2):
+        with one_thread():
+            assert {pool["num_threads"] for pool in threadpoolctl.threadpool_info()} == {1}
+        assert {pool["num_threads"] for pool in threadpoolctl.threadpool_info()} != {1}
 
 
 def test_a_failure_takes_the_limits_back():

@@ -3,6 +3,7 @@
 import errno
 import os
 import time
+from contextlib import closing
 
 import pytest
 
@@ -68,3 +69,19 @@ def test_a_disk_that_stays_full_ends_quietly_and_is_told_once(tmp_path, monkeypa
     kept.close()
     assert len(told) == 1
     assert list(tmp_path.glob("*.par*")) == []
+
+
+def test_what_was_found_is_found_again(tmp_path):
+    with closing(ChunkCache(tmp_path, {})) as kept:
+        keep_all(kept)
+        assert [kept.find(CHUNKS[0]) for _ in range(2)] == [ROWS, ROWS]
+
+
+def test_what_is_damaged_is_told_once(tmp_path):
+    with closing(ChunkCache(tmp_path, {})) as kept:
+        keep_all(kept)
+        for path in tmp_path.glob("*.parquet"):
+            path.write_bytes(b"")
+        with pytest.warns(RuntimeWarning, match="is damaged") as told:
+            assert [kept.find(CHUNKS[0]) for _ in range(2)] == [None, None]
+        assert len(told) == 1

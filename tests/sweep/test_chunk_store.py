@@ -32,6 +32,7 @@ def read_damaged(folder):
     with pytest.warns(RuntimeWarning, match="is damaged") as told:
         assert chunk_store.read(folder, RUNS) is None
     assert len(told) == 1
+    assert told[0].filename == __file__  # where the reader was called
     return str(told[0].message)
 
 

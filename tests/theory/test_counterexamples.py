@@ -225,8 +225,9 @@ def test_two_by_two_refuses():
         two_by_two_flow(torch.eye(3), 2, [0.0, 1.0])
     with pytest.raises(ValueError, match="depth must be at least 2, got 1"):
         two_by_two_flow(torch.eye(2), 1, [0.0, 1.0])
-    with pytest.raises(ValueError, match="times must hold at least two increasing numbers"):
-        two_by_two_flow(torch.eye(2), 2, [1.0, 0.0])
+    for times in ([1.0, 0.0], [0.0, 2.0, 1.0], [0.0, 1.0, 1.0], [1.0]):
+        with pytest.raises(ValueError, match="times must hold at least two increasing numbers"):
+            two_by_two_flow(torch.eye(2), 2, times)
     for loss in (0.0, 1.0):
         with pytest.raises(ValueError, match="loss must be above 0 and below 1"):
             unobserved_entry_bound(loss)

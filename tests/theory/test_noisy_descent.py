@@ -34,6 +34,18 @@ def test_decay_alone_is_geometric():
         torch.testing.assert_close(after, before * 0.95**20, atol=0.0, rtol=1e-6)
 
 
+def test_what_disturbs_the_gradient_decides_the_step():
+    begun = batch(2)
+    same = noisy_descent(PROBLEM, begun, 0.1, 5, disturb=torch.zeros_like)
+    for before, after in zip(begun, same, strict=True):
+        torch.testing.assert_close(after, before, atol=0.0, rtol=0.0)
+    back = noisy_descent(
+        PROBLEM, noisy_descent(PROBLEM, begun, 1e-6, 1), 1e-6, 1, disturb=torch.neg
+    )
+    for before, after in zip(begun, back, strict=True):
+        torch.testing.assert_close(after, before, atol=1e-10, rtol=0.0)
+
+
 def test_noise_has_the_mean_of_the_gradient_and_its_own_size():
     gradient = torch.from_numpy(np.random.default_rng(0).standard_normal((20_000, 2, 3)))
     half = batch_noise(0.25, seed=0)(torch.ones_like(gradient))
