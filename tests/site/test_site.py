@@ -71,6 +71,28 @@ def test_figures_can_be_read_on_a_phone(visit: Any, name: str) -> None:
 
 
 @each_page
+def test_no_formula_within_a_line_is_cut_off_on_a_phone(visit: Any, name: str) -> None:
+    page = visit(name, PHONE, "dark").page
+    cut = page.evaluate(
+        """() => {
+            for (const part of document.querySelectorAll("details")) part.open = true;
+            for (const part of document.querySelectorAll(".toggle-hidden"))
+                part.classList.remove("toggle-hidden");
+            window.dispatchEvent(new Event("resize"));
+            const formulas = ".bd-article mjx-container:not([display], table *)";
+            return [...document.querySelectorAll(formulas)]
+                .filter((formula) => formula.getBoundingClientRect().width > 0)
+                .filter((formula) => {
+                    const line = formula.closest("p, li, dd, div").getBoundingClientRect();
+                    return formula.getBoundingClientRect().right > line.right + 1;
+                })
+                .map((formula) => formula.parentElement.innerText);
+        }"""
+    )
+    assert cut == []
+
+
+@each_page
 def test_images_have_alternative_texts(visit: Any, name: str) -> None:
     images = visit(name).page.locator(".bd-article img").all()
     assert [image.get_attribute("src") for image in images if not image.get_attribute("alt")] == []
