@@ -69,4 +69,4 @@ def test_the_smallest_resolved_loss_is_that_of_rounding(depth):
     W = torch.tensor([[3.0, 0.0], [0.0, 4.0]], dtype=DOUBLE)
     curved = 2 * float(problem.loss(W))  # <W, H W> of a loss that is quadratic about zero
     expected = 25 * depth**2 * 2.0**-104 * curved
-    assert smallest_resolved_loss(problem, W, depth) == pytest.approx(expected, rel=1e-6)
+    assert smallest_resolved_loss(problem, W, depth) == pytest.approx(expected, rel=1e-6, abs=0.0)
