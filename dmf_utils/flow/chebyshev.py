@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -19,7 +19,15 @@ from torch import Tensor
 from dmf_utils.flow.batch import Factorizations
 from dmf_utils.flow.step import ORIGIN, POINT, Step, Workspace, norms
 
-__all__ = ["chebyshev_stages", "chebyshev_step", "longest_chebyshev_step", "spectral_radius"]
+__all__ = [
+    "MAX_STAGES",
+    "MOST_STAGES",
+    "chebyshev_stages",
+    "chebyshev_step",
+    "fewer_stages",
+    "longest_chebyshev_step",
+    "spectral_radius",
+]
 
 _UPPER, _LOWER = slice(0, 4), slice(1, 5)  # four of the five rows
 _DEFECT = 1 / 15  # what a step of many stages misses, in units of h³ times the third derivative
@@ -33,7 +41,7 @@ class _Method(NamedTuple):
     missed: float  # what it misses, over `Step.missed`
 
 
-@cache
+@lru_cache(maxsize=400)
 def _method(s: int) -> _Method:
     r"""Weights of the rows ``(E_{j-1} or E_{j-2}, expected, f_0, f_{j-1}, the other of the two)``.
 
@@ -52,17 +60,15 @@ def _method(s: int) -> _Method:
     w1 = dT[s] / ddT[s]
     b = [ddT[j] / dT[j] ** 2 for j in range(2, s + 1)]
     b.insert(0, b[0])
-    weights = torch.zeros((s + 1, 6), dtype=torch.float64)
-    weights[:s, 5] = torch.tensor(b, dtype=weights.dtype)
-    weights[0, 1:3] = w1
+    rows = [[0.0, w1, w1, 0.0, 0.0, b[0]]]
     # Of f, f'f, f'f'f and f''(f, f) in the last stage, over its b_j, and in the one before.
     before, last = (0.0,) * 4, (w1, 0.0, 0.0, 0.0)
     for j in range(1, s):
         of_slope = 2 * w1 / b[j - 1]
         of_first = -of_slope * (1 - b[j - 1] * T[j])
         in_all = of_first + of_slope
-        weights[j, 1:4] = torch.tensor([in_all, of_first, of_slope], dtype=weights.dtype)
-        weights[j, _row(j)] = 2 * w0
+        rows.append([0.0, in_all, of_first, of_slope, 0.0, b[j]])
+        rows[j][_row(j)] = 2 * w0
         at = [b[j - 1] * share for share in last]
         slope = in_all, of_slope * at[0], of_slope * at[1], of_slope * at[0] ** 2
         now = tuple(x + 2 * w0 * y - z for x, y, z in zip(slope, last, before, strict=True))
@@ -74,8 +80,9 @@ def _method(s: int) -> _Method:
     # The trapezoidal rule's defect from start to end is h³/12 times the third derivative: 0.8 of it
     # is `_DEFECT`. The end's own error, what the step misses less what was expected, adds to it.
     share = 1 / (1 + 0.8 * missed)
-    weights[s, 1:4] = share * torch.tensor([0.8, 0.4, 0.4], dtype=weights.dtype)
-    weights[s, _row(s)] = -0.8 * share * b[-1]
+    rows.append([0.0, 0.8 * share, 0.4 * share, 0.4 * share, 0.0, 0.0])
+    rows[s][_row(s)] = -0.8 * share * b[-1]
+    weights = torch.tensor(rows, dtype=torch.float64)
     weights[:, 1] *= missed
     return _Method(weights, b, missed)
 
@@ -95,7 +102,8 @@ def _row(stage: int) -> int:
     return 0 if stage % 2 == 1 else 4
 
 
-MAX_STAGES = 250  # beyond it a run at rest would make ever longer steps of ever more stages
+MAX_STAGES = 256  # beyond it a run at rest would make ever longer steps of ever more stages
+MOST_STAGES = 16_384  # of a run that is seen to move, or bounded by what waits
 
 
 def longest_chebyshev_step(curvature: float, stages: int = MAX_STAGES) -> float:
@@ -104,8 +112,23 @@ def longest_chebyshev_step(curvature: float, stages: int = MAX_STAGES) -> float:
 
 
 def chebyshev_stages(h: float, curvature: float) -> int:
-    """The least number of stages with which a step `h` is stable at this largest curvature."""
-    return max(2, math.ceil(math.sqrt(1 + 1.54 * h * curvature)))
+    """Stages with which a step `h` is stable at this largest curvature.
+
+    They are as few as can be; beyond `MAX_STAGES`, in 16 sizes from a number to its double, so that
+    few methods are kept.
+    """
+    stages = max(2, math.ceil((1 - 1e-12) * math.sqrt(1 + 1.54 * h * curvature)))
+    grid = _grid(stages)
+    return math.ceil(stages / grid) * grid
+
+
+def fewer_stages(stages: int) -> int:
+    """The next smaller number that `chebyshev_stages` may give."""
+    return stages - _grid(stages - 1)
+
+
+def _grid(stages: int) -> int:
+    return 1 if stages <= MAX_STAGES else 16 << int(math.log2(stages / 256))
 
 
 def chebyshev_step(
@@ -255,8 +278,13 @@ def spectral_radius(
     direction: Tensor,
     accuracy: float = 0.02,
     max_iterations: int = 20,
+    scale: Tensor | None = None,
+    shift: float = 0.0,
 ) -> tuple[float, Tensor, int]:
     r"""Largest curvature of :math:`\varphi` at one state, by power iteration in its precision.
+
+    With a diagonal `scale` `D` and a `shift` :math:`\kappa`, that of
+    :math:`D (\nabla^2 \varphi + \kappa I) D`.
 
     Parameters
     ----------
@@ -267,6 +295,8 @@ def spectral_radius(
     accuracy : float
         Relative change between iterations at which it stops.
     max_iterations : int
+    scale : Tensor, shape (1, P), optional
+    shift : float
 
     Returns
     -------
@@ -281,8 +311,12 @@ def spectral_radius(
     for _ in range(max_iterations):
         taken += 1
         direction = direction / max(float(norms(direction)), least)
-        batch.gradient(state + distance * direction, out=at)
-        direction = (at - gradient) / distance
+        along = direction if scale is None else scale * direction
+        apart = distance if scale is None else distance / max(float(norms(along)), least)
+        batch.gradient(state + apart * along, out=at)
+        direction = (at - gradient) / apart + shift * along
+        if scale is not None:
+            direction = scale * direction
         previous, estimate = estimate, float(norms(direction))
         if not math.isfinite(estimate) or abs(estimate - previous) <= accuracy * estimate:
             break

@@ -211,6 +211,7 @@ def beyond_stability(
     learning_rate: float,
     momentum: float = 0.0,
     weight_decay: float = 0.0,
+    preconditioner: Tensor | None = None,
 ) -> str:
     r"""Say by how much a step is beyond stability at one state; empty if it is not.
 
@@ -218,24 +219,44 @@ def beyond_stability(
     :math:`\kappa` in it, is below :math:`2 (1 + \mu)`, with momentum :math:`\mu`. The curvature is
     seen from below, so that nothing is said of a step that is just stable.
 
+    Adam divides the running mean of its gradients, with weight :math:`\mu` on the past, by a
+    diagonal :math:`P`: then it is the largest curvature of
+    :math:`P^{-1} (\nabla^2 \varphi + \kappa I)` that counts, and the limit is
+    :math:`2 (1 + \mu) / (1 - \mu)`, with :math:`\mu = 0.9` a learning rate times curvature of 38.
+
     Parameters
     ----------
     batch : Factorizations
         Of one factorization.
     state, gradient : Tensor, shape (1, P)
     learning_rate, momentum, weight_decay : float
+    preconditioner : Tensor, shape (1, P), optional
+        The positive diagonal of :math:`P`.
+
+    References
+    ----------
+    J. Cohen et al., *Adaptive Gradient Methods at the Edge of Stability*, arXiv 2207.14484 (2022).
     """
     direction = gradient + 1e-3 * torch.linalg.vector_norm(gradient) * torch.ones_like(state)
     if not bool((direction != 0).any()):
         direction = torch.ones_like(state)
     # Along the curvature only: what is negative there makes no step unstable.
-    curvature, _, _ = spectral_radius(batch, state, gradient, direction, 1e-3, 50)
-    reached, limit = learning_rate * (curvature + weight_decay), 2 * (1 + momentum)
+    scale, limit, kind = None, 2 * (1 + momentum), "curvature"
+    if preconditioner is not None:
+        scale, limit, kind = (
+            preconditioner.rsqrt(),
+            limit / (1 - momentum),
+            "curvature preconditioned by Adam",
+        )
+    curvature, _, _ = spectral_radius(
+        batch, state, gradient, direction, 1e-4, 200, scale, weight_decay
+    )
+    reached = learning_rate * curvature
     if not math.isfinite(reached) or reached <= limit:
         return ""
     return (
-        f"learning rate × largest curvature is {reached:.3g} at the end, beyond {limit:.3g}, the "
-        "limit of stability"
+        f"learning rate × largest {kind} is {reached:.3g} at the end, "
+        f"beyond {limit:.3g}, the limit of stability"
     )
 
 

@@ -1,57 +1,35 @@
-"""The runs of a batch on their way: their steps together, their ends and records."""
+"""The runs of a batch on their way: the steps that they make together."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from dmf_utils.factorization.product import product_matrix
 from dmf_utils.flow.batch import Factorizations
 from dmf_utils.flow.chebyshev import (
+    MAX_STAGES,
+    MOST_STAGES,
     chebyshev_stages,
     chebyshev_step,
+    fewer_stages,
     longest_chebyshev_step,
     spectral_radius,
 )
 from dmf_utils.flow.dormand_prince import dormand_prince_step
 from dmf_utils.flow.step import Step, Workspace
-from dmf_utils.flow.step_size import StepControl, tolerated_error
+from dmf_utils.flow.step_size import StepControl, is_hidden, tolerated_error
+from dmf_utils.flow.termination import LOOK_AFTER, Aim, Method, Termination
 from dmf_utils.flow.trajectory import Record, Recorder, Status, Trajectory
-from dmf_utils.flow.waiting import broken_law, lowest_level, smallest_resolved_loss, what_waits
+from dmf_utils.flow.waiting import lowest_level
 
 __all__ = ["Aim", "FlowBatch", "Method"]
 
 _STILL_ACCEPTED = 1.5  # times the tolerance, of a Chebyshev step: to try again costs more
-_LOOK_AFTER = 10  # steps that moved nothing, whether anything waits
 _ROUNDED = 1e-3  # of the smallest mode of a start: what coarse gradients may round off
-
-Method = Literal["automatic", "dormand-prince"]
-
-
-@dataclass(frozen=True)
-class Aim:
-    """What all runs of a batch have in common."""
-
-    until_loss: float | None
-    until_time: float | None
-    tolerance: float
-    method: Method
-    max_steps: int
-    max_gradients: int
-    gradient_dtype: torch.dtype
-
-    @property
-    def end_time(self) -> float:
-        return math.inf if self.until_time is None else self.until_time
-
-    def is_reached(self, loss: float) -> bool:
-        return self.until_loss is not None and loss <= self.until_loss
 
 
 class FlowBatch:
@@ -73,23 +51,33 @@ class FlowBatch:
             StepControl(loss, first, Recorder(record))
             for loss, first in zip(losses, first_steps, strict=True)
         ]
-        self.origins = list(self.states)
+        self.termination = Termination(batch, aim, self.runs, self.states)
         self.levels = [0.0] * len(states)  # what waits: looked for where rounding may hide it
         if aim.gradient_dtype != states.dtype and len(batch.shapes) > 1:
-            self.levels = [lowest_level(self._factors(state)) for state in self.states]
+            self.levels = [lowest_level(self.termination.factors(state)) for state in self.states]
         self.fine_workspace: Workspace | None = None
         self.taken: dict[tuple[int, ...], Factorizations] = {}
-        self.done: dict[int, Trajectory] = {}
         for b, run in enumerate(self.runs):
             if not math.isfinite(run.loss):
-                self._finish(b, Status.diverged, states[b])
+                why = f"the loss of the start is {run.loss}"
+                self.termination.finish(b, Status.diverged, states[b], why)
                 continue
             if run.recorder.next_time == 0:
-                self._record(b, states[b])
+                self.termination.record(b, states[b])
             if aim.is_reached(run.loss):
-                self._finish(b, Status.reached, states[b])
-            elif math.isinf(run.step):  # the gradient vanishes: nothing will ever move
-                self._stand_still(b)
+                self.termination.finish(b, Status.reached, states[b])
+            elif math.isinf(run.step):
+                why = "the gradient vanishes at the start, so that nothing will ever move"
+                self.termination.stand_still(b, states[b], why)
+
+    @property
+    def done(self) -> dict[int, Trajectory]:
+        """Of every run that has ended, what it did."""
+        return self.termination.done
+
+    def fraction_done(self) -> float:
+        """A rough share of the way, for the progress bar."""
+        return self.termination.fraction_done()
 
     def step_all(self) -> None:
         """One step of every run that is not done: one group for each method and precision."""
@@ -145,6 +133,8 @@ class FlowBatch:
 
     def _taken(self, group: list[int]) -> Factorizations:
         """The factorizations of a group; kept, as most steps ask for the same."""
+        if len(group) == 1:
+            return self.termination.alone(group[0])
         key = tuple(group)
         if key not in self.taken:
             if len(self.taken) > 2 * len(self.runs):
@@ -180,14 +170,18 @@ class FlowBatch:
             )
             run.curvature, run.curvature_age = 1.1 * seen, 0  # seen from below
             run.n_gradients += n
-        run.step = min(run.step, longest_chebyshev_step(run.curvature))
+        most = run.most_stages
+        if most > MAX_STAGES:
+            most = max(MAX_STAGES, min(most, self.aim.max_gradients - run.n_gradients))
+        run.step = min(run.step, longest_chebyshev_step(run.curvature, most))
         run.seconds += time.perf_counter() - begin
         h = min(run.step, self.aim.end_time - run.time)
         stages = chebyshev_stages(h, run.curvature)
         if stages > 2:
-            shorter = longest_chebyshev_step(run.curvature, stages - 1)
-            if shorter / (stages - 1) > h / stages:  # goes farther for a gradient
-                run.step, stages = shorter, stages - 1
+            fewer = fewer_stages(stages)
+            shorter = longest_chebyshev_step(run.curvature, fewer)
+            if shorter / fewer > h / stages:  # goes farther for a gradient
+                run.step, stages = shorter, fewer
         return stages
 
     def _settle(self, b: int, step: Step, i: int, h: float, error: float) -> None:
@@ -195,11 +189,38 @@ class FlowBatch:
         run, loss = self.runs[b], step.losses[i]
         if not (math.isfinite(loss) and error <= (_STILL_ACCEPTED if run.is_stiff else 1)):
             return self._reject(b, h, error if math.isfinite(loss) else math.inf)
+        move, size, evaluations = step.moves[i], step.sizes[i], step.evaluations[i]
+        # Rounding alone moves by more the more stages there are.
+        run.is_still = move < 1e-13 * max(1.0, 0.1 * evaluations) * size
+        stages = evaluations if run.is_stiff else None
+        run.is_hidden = run.is_still or is_hidden(self.aim.tolerance, size, move, stages)
+        run.n_steps, run.speed = run.n_steps + 1, step.speeds[i]
+        state, is_at_end = self._arrive(b, step, i, h)
+        if is_at_end:
+            return self.termination.finish(b, Status.reached, state)
+        if run.n_steps >= self.aim.max_steps or run.n_gradients >= self.aim.max_gradients:
+            return self.termination.stop_at_limit(b, state)
+        self.states[b] = state
+        self.gradients[b].copy_(step.gradients[i])
+        self._choose_next_step(b, step, i, h, error)
+        run.still_steps = run.still_steps + 1 if run.is_hidden else 0
+        if run.still_steps >= LOOK_AFTER or run.n_gradients >= run.next_look:
+            self.termination.look_for_what_waits(b, state)
+        return None
+
+    def _arrive(self, b: int, step: Step, i: int, h: float) -> tuple[Tensor, bool]:
+        """Set the time to that of the step's end, or of the run's if that is within the step.
+
+        Returns
+        -------
+        (Tensor, bool)
+            The state there, shape (P,); whether it is the end of the run.
+        """
+        run, loss = self.runs[b], step.losses[i]
         theta, left = 1.0, self.aim.end_time - run.time
         # The last step ends at the asked time itself; any other when its error says that it does,
         # unless that is rounding.
-        rounding = 1e-15 * step.evaluations[i] * step.sizes[i]
-        delay = step.delays[i] if h < left and step.errors[i] > rounding else 0.0
+        delay = step.delays[i] if h < left and not run.is_hidden else 0.0
         span = (left if h >= left else h) - max(-0.3 * h, min(0.3 * h, delay))
         if self.aim.is_reached(loss) and step.gradients.dtype != self.states[b].dtype:
             loss = float(self._taken([b]).loss(step.states[i][None]))
@@ -210,67 +231,40 @@ class FlowBatch:
         end = self.aim.end_time if to_the_end else run.time + theta * span
         while run.recorder.next_time <= end:
             at = (run.recorder.next_time - run.time) / span
-            self._record(b, step.interpolate(i, at))
+            self.termination.record(b, step.interpolate(i, at))
         state = step.states[i] if theta == 1 else step.interpolate(i, theta)
-        run.n_steps += 1
         run.time, run.loss = end, loss
         if theta < 1:
             run.loss = float(self._taken([b]).loss(state[None]))
-        if self.aim.is_reached(loss) or to_the_end:
-            return self._finish(b, Status.reached, state)
-        if run.n_steps >= self.aim.max_steps or run.n_gradients >= self.aim.max_gradients:
-            return self._finish(b, Status.step_limit, state)
-        # Rounding alone moves by more the more stages there are.
-        is_still = step.moves[i] < 1e-13 * max(1.0, 0.1 * step.evaluations[i]) * step.sizes[i]
-        run.still_steps = run.still_steps + 1 if is_still else 0
-        run.step, run.speed = h, step.speeds[i]
+        return state, self.aim.is_reached(loss) or to_the_end
+
+    def _choose_next_step(self, b: int, step: Step, i: int, h: float, error: float) -> None:
+        """Set the size, the method and the most stages of the step after an accepted one."""
+        run = self.runs[b]
+        run.step = h
         run.next_step(error, accepted=True)
-        run.longest = run.longest if is_still else math.inf
+        run.longest = run.longest if run.is_hidden else math.inf
         run.step = min(run.step, run.longest)
+        # What is hidden, and not known to wait, may be at rest.
+        is_bounded = not run.is_hidden or math.isfinite(run.longest)
+        run.most_stages = MOST_STAGES if is_bounded else MAX_STAGES
         seen = None if step.curvatures is None else step.curvatures[i]
         if self.aim.method == "automatic":
             run.choose_method(h, seen, step.states[i] if seen is None else step.directions[i])
         if run.is_stiff:
             run.remember(step.missed(i), h)
-        self.states[b] = state
-        self.gradients[b].copy_(step.gradients[i])
-        return self._look_for_what_waits(b) if run.still_steps >= _LOOK_AFTER else None
 
     def _reject(self, b: int, h: float, error: float) -> None:
         run = self.runs[b]
         run.step = h
         run.next_step(error, accepted=False)
         run.curvature_age = 20
-        if run.step <= 1e-15 * run.time or run.step < 1e-290:
-            status = Status.stalled if math.isfinite(error) else Status.diverged
-            self._finish(b, status, self.states[b])
-
-    def _look_for_what_waits(self, b: int) -> None:
-        """End a run that is seen at rest if nothing can move before its end; else let it go on."""
-        run, left = self.runs[b], self.aim.end_time - self.runs[b].time
-        factors = [W.to(torch.float64) for W in self._factors(self.states[b])]
-        waiting = what_waits(self._taken([b]).problem, factors, run.speed)
-        if waiting.time >= left:
-            return self._stand_still(b)
-        if not waiting.is_resolved:
-            run.detail = (
-                f"from time {run.time:.3g} on, what waits at a saddle is smaller than rounding"
-            )
-        # Where the steps that are left do not reach to the next motion, they are not made.
-        # They are no longer than what waits allows, whose own motion rounding hides.
-        run.longest = 0.15 / max(waiting.rate, 1e-300)
-        stable = run.step if run.curvature is None else longest_chebyshev_step(run.curvature)
-        longest = min(max(stable, run.step), run.longest)
-        steps = min(waiting.time, left) / longest
-        each = 6 if run.curvature is None else chebyshev_stages(longest, run.curvature)
-        too_many_steps = steps > self.aim.max_steps - run.n_steps
-        if too_many_steps or steps * each > self.aim.max_gradients - run.n_gradients:
-            later = run.time + min(waiting.time, left)
-            what = "steps" if too_many_steps else "gradients"
-            run.detail = f"nothing moves before time {later:.3g}, and the {what} left end sooner"
-            return self._finish(b, Status.step_limit, self.states[b])
-        run.step, run.still_steps = min(run.step, run.longest), -5 * _LOOK_AFTER
-        return None
+        if run.step > 1e-15 * run.time and run.step >= 1e-290:
+            return
+        status, why = Status.stalled, f"the step fell to {run.step:.1e}, below rounding"
+        if not math.isfinite(error):
+            status, why = Status.diverged, f"the loss is not finite, with a step of {run.step:.1e}"
+        self.termination.finish(b, status, self.states[b], f"at time {run.time:.3g} {why}")
 
     def _locate(self, b: int, at: Callable[[float], Tensor], end_loss: float) -> float:
         """The fraction of the step at which the loss is the asked one."""
@@ -288,65 +282,3 @@ class FlowBatch:
             else:
                 high, below = theta, miss
         return theta
-
-    def _record(self, b: int, state: Tensor) -> None:
-        loss = float(self._taken([b]).loss(state[None]))
-        with torch.inference_mode(False):
-            factors = self._factors(state)
-            self.runs[b].recorder.write(loss, product_matrix(factors), factors)
-
-    def _factors(self, state: Tensor) -> list[Tensor]:
-        """Factors of one run, that may be kept, and used with autograd."""
-        return [W[0].clone() for W in self.batch.factors(state[None])]
-
-    def _stand_still(self, b: int) -> None:
-        """End a run that cannot move: it is at every later time where it is now."""
-        run = self.runs[b]
-        if self.aim.until_time is None:
-            return self._finish(b, Status.stalled, self.states[b])
-        while run.recorder.next_time <= self.aim.end_time:
-            self._record(b, self.states[b])
-        run.time = self.aim.end_time
-        return self._finish(b, Status.reached, self.states[b])
-
-    def _finish(self, b: int, status: Status, state: Tensor) -> None:
-        run = self.runs[b]
-        with torch.inference_mode(False):
-            factors = self._factors(state)
-            product = product_matrix(factors)
-            is_reached = status is Status.reached
-            detail = self._what_is_wrong(b, factors, product) if is_reached else run.detail
-            self.done[b] = run.recorder.finish(
-                product=product,
-                factors=factors,
-                loss=run.loss,
-                time=run.time,
-                status=Status.unresolved if is_reached and detail else status,
-                n_gradients=run.n_gradients,
-                n_steps=run.n_steps,
-                seconds=run.seconds,
-                detail=detail,
-            )
-
-    def _what_is_wrong(self, b: int, factors: list[Tensor], product: Tensor) -> str:
-        """Why a run that came to its end is not what was asked for; empty if it is."""
-        run, aim = self.runs[b], self.aim
-        if run.detail or run.n_steps == 0:
-            return run.detail
-        if aim.is_reached(run.loss) and product.dtype == torch.float64:
-            least = smallest_resolved_loss(self._taken([b]).problem, product, len(factors))
-            if run.loss < least:
-                return f"the smallest loss whose time can be told from rounding is {least:.1e}"
-        return broken_law(self._factors(self.origins[b]), factors, aim.tolerance)
-
-    def fraction_done(self) -> float:
-        """A rough share of the way, for the progress bar."""
-        shares = []
-        for b, run in enumerate(self.runs):
-            of_time = run.time / self.aim.end_time
-            of_loss = 0.0
-            if self.aim.until_loss is not None and run.loss > self.aim.until_loss:
-                whole = math.log(run.first_loss / self.aim.until_loss)
-                of_loss = max(0.0, math.log(run.first_loss / run.loss) / whole)
-            shares.append(1.0 if b in self.done else max(of_time, of_loss))
-        return sum(shares) / len(shares)

@@ -41,7 +41,7 @@ class OptimizerRun:
     reached: bool
     """Whether the asked loss was reached."""
     detail: str = ""
-    """By how much the step is beyond stability at the end, for "sgd"; empty if it is not."""
+    """By how much the step is beyond stability at the end, for full batches; empty if it is not."""
 
 
 def train(
@@ -110,8 +110,9 @@ def train(
     Warns
     -----
     RuntimeWarning
-        If "sgd" reaches the loss with a step beyond stability, see `beyond_stability`. What "adam"
-        divides by changes from step to step, so that nothing like it is said there.
+        If "sgd" reaches the loss with a step beyond stability, see `beyond_stability`. "adam" is
+        often there, as what it divides by falls with the gradient: `OptimizerRun.detail` says so,
+        without a warning. Of stochastic gradients nothing like it is said.
 
     References
     ----------
@@ -129,14 +130,10 @@ def train(
     seed = checks.whole_number(batch_seed, "batch_seed", 0)
     draws = None if share == 1 else torch.Generator().manual_seed(seed)
 
-    made = [start.factors(tuple(problems[0].shape), depth) for start in starts]
-    factors = [torch.stack([one[j] for one in made]).requires_grad_() for j in range(depth)]
+    factors = _stacked_factors(problems, depth, starts)
     joined = problems[0].stacked(problems)
     batch = Factorizations(joined, [tuple(W.shape[1:]) for W in factors], len(problems))
-    if optimizer == "adam":
-        step = torch.optim.Adam(factors, lr=rate, weight_decay=decay)
-    else:
-        step = torch.optim.SGD(factors, lr=rate, momentum=momentum, weight_decay=decay)
+    step = _optimizer(optimizer, factors, rate, momentum, decay)
     ends: dict[int, OptimizerRun] = {}
     with few_threads(max(problems[0].shape)):
         for k in range(max_steps + 1):
@@ -147,9 +144,8 @@ def train(
                 for b, loss in enumerate(losses.tolist()):
                     over = loss <= until_loss or not math.isfinite(loss) or k == max_steps
                     if b not in ends and over:
-                        detail = ""
-                        if optimizer == "sgd" and math.isfinite(loss):
-                            detail = _detail(batch, values, b, rate, momentum, decay)
+                        says = math.isfinite(loss) and draws is None
+                        detail = _detail(batch, step, b) if says else ""
                         ends[b] = OptimizerRun(W[b].clone(), loss, k, loss <= until_loss, detail)
                 if len(ends) == len(problems):
                     break
@@ -160,8 +156,24 @@ def train(
                 factor.grad = slope
             step.step()
     runs = [ends[b] for b in range(len(problems))]
-    warn_beyond_stability([run.detail for run in runs if run.reached])
+    if optimizer == "sgd":
+        warn_beyond_stability([run.detail for run in runs if run.reached])
     return runs
+
+
+def _stacked_factors(
+    problems: Sequence[MatrixCompletion], depth: int, starts: Sequence[Start]
+) -> list[Tensor]:
+    made = [start.factors(tuple(problems[0].shape), depth) for start in starts]
+    return [torch.stack([one[j] for one in made]).requires_grad_() for j in range(depth)]
+
+
+def _optimizer(
+    name: Name, factors: list[Tensor], rate: float, momentum: float, decay: float
+) -> torch.optim.Optimizer:
+    if name == "adam":
+        return torch.optim.Adam(factors, lr=rate, weight_decay=decay)
+    return torch.optim.SGD(factors, lr=rate, momentum=momentum, weight_decay=decay)
 
 
 def _check_batch(
@@ -183,17 +195,25 @@ def _check_batch(
         raise ValueError(f'momentum is for "sgd" only, "adam" has its own; got {momentum}')
 
 
-def _detail(
-    batch: Factorizations,
-    factors: Sequence[Tensor],
-    b: int,
-    learning_rate: float,
-    momentum: float,
-    weight_decay: float,
-) -> str:
+def _detail(batch: Factorizations, optimizer: torch.optim.Optimizer, b: int) -> str:
     """What `beyond_stability` says of member `b` of the batch."""
-    alone = batch.take([b])
-    state = torch.cat([W[b].reshape(-1) for W in factors])[None]
+    (group,) = optimizer.param_groups
+    factors = group["params"]
+    momentum, preconditioner = group.get("momentum", 0.0), None
+    if isinstance(optimizer, torch.optim.Adam):
+        momentum, of_square = group["betas"]
+        averages = [optimizer.state[W] for W in factors]
+        if not all(averages):  # no step has been made
+            return ""
+        sizes = [of["exp_avg_sq"][b] / (1 - of_square ** float(of["step"])) for of in averages]
+        preconditioner = _flat([size.sqrt() + group["eps"] for size in sizes])
+    alone, state = batch.take([b]), _flat([W.detach()[b] for W in factors])
     gradient = torch.empty_like(state)
     alone.gradient(state, out=gradient)
-    return beyond_stability(alone, state, gradient, learning_rate, momentum, weight_decay)
+    rate, decay = group["lr"], group["weight_decay"]
+    return beyond_stability(alone, state, gradient, rate, momentum, decay, preconditioner)
+
+
+def _flat(matrices: Sequence[Tensor]) -> Tensor:
+    """One state, shape (1, P)."""
+    return torch.cat([W.reshape(-1) for W in matrices])[None]

@@ -6,12 +6,14 @@ import math
 
 from torch import Tensor
 
+from dmf_utils.flow.chebyshev import MAX_STAGES
 from dmf_utils.flow.trajectory import Recorder
 
-__all__ = ["FASTEST_GROWTH", "StepControl", "tolerated_error"]
+__all__ = ["FASTEST_GROWTH", "StepControl", "is_hidden", "tolerated_error"]
 
 FASTEST_GROWTH = 1.15  # of a step over the last, with which what it will miss is foreseen
 _SHARE_OF_CHANGE = 0.4  # of the change of what is missed, taken to go on
+_FIRST_LOOK = 20_000  # gradients, after which it is asked whether those left can be enough
 _SHARE_OF_LAST_STEPS = 0.3  # of the tolerance: what they miss, no later step dampens
 
 # Of the distance that a step moves, in units of the root of the tolerance: an error of that size
@@ -52,12 +54,23 @@ def tolerated_error(
     is_last : bool
         Whether the step is among the last of its run, which no later one dampens.
     """
-    if stages is None:
-        share, noise = _OF_DORMAND_PRINCE, 4.0
-    else:
-        share, noise = (_WHILE_FASTER if is_faster else _WHILE_SLOWER), float(stages**2)
-    of_motion = min(0.1, share * math.sqrt(tolerance)) * move + 2e-16 * noise * size
+    of_chebyshev = _WHILE_FASTER if is_faster else _WHILE_SLOWER
+    share = _OF_DORMAND_PRINCE if stages is None else of_chebyshev
+    of_motion = min(0.1, share * math.sqrt(tolerance)) * move + _rounding(stages) * size
     return min(tolerance * size * (_SHARE_OF_LAST_STEPS if is_last else 1.0), of_motion)
+
+
+def is_hidden(tolerance: float, size: float, move: float, stages: int | None) -> bool:
+    """Whether rounding hides the error of a step, in relation to the distance that it moves.
+
+    Its arguments are those of `tolerated_error`.
+    """
+    return _WHILE_FASTER * math.sqrt(tolerance) * move < _rounding(stages) * size
+
+
+def _rounding(stages: int | None) -> float:
+    """What one step rounds off, in relation to the state: stages amplify it by their square."""
+    return 8e-16 if stages is None else 1e-15 * stages**2
 
 
 class StepControl:
@@ -68,7 +81,9 @@ class StepControl:
         self.step, self.recorder = first_step, recorder
         self.time = self.seconds = 0.0
         self.n_gradients, self.n_steps = 1, 0
-        self.still_steps = 0  # in a row, that moved nothing
+        self.is_still = self.is_hidden = False  # whether a step moves nothing, or less than it errs
+        self.still_steps = 0  # in a row, whose motion rounding hides
+        self.next_look = _FIRST_LOOK  # after so many gradients, at what waits
         self.speed = math.inf  # norm of the gradient where the run is
         self.is_fine = False  # whether all gradients are in double precision
         self.longest = math.inf  # step, while something waits whose motion rounding hides
@@ -78,6 +93,7 @@ class StepControl:
         self.would_have_done = 0.0  # size of the last Dormand–Prince step, had it met the tolerance
         self.is_stiff = False  # whether the Chebyshev method steps it
         self.curvature: float | None = None  # the largest, as last estimated
+        self.most_stages = MAX_STAGES  # of a Chebyshev step
         self.curvature_age = 0  # steps since then
         self.direction: Tensor | None = None  # in which it was seen
         self.missed: Tensor | None = None  # by the last step, `Step.missed`

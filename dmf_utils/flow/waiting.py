@@ -34,14 +34,17 @@ class Waiting(NamedTuple):
     time : float
         No singular value of the factors becomes visible sooner than after this time; infinite if
         none ever will.
-    is_resolved : bool
-        Whether what waits is larger than what rounding makes of it.
+    doubling : float
+        None of them doubles sooner, visible or not.
+    rounding : float
+        What rounding the entries of the factors makes of what waits, in relation to it.
     rate : float
         Most that the logarithm of a singular value of the factors grows in a unit of time.
     """
 
     time: float
-    is_resolved: bool
+    doubling: float
+    rounding: float
     rate: float
 
 
@@ -71,7 +74,7 @@ def what_waits(problem: Problem, factors: Sequence[Tensor], speed: float) -> Wai
     gradient = problem.loss_and_gradient(W)[1]
     nearby = problem.loss_and_gradient(W * (1 + 1e-13))[1]
     if depth == 1 or float(gradient.norm()) <= float((nearby - gradient).norm()):
-        return Waiting(math.inf, True, 0.0)
+        return Waiting(math.inf, math.inf, 0.0, 0.0)
     with few_threads(1):  # a decomposition gains little from more, and loses all on a busy machine
         parts = [torch.linalg.svd(M, full_matrices=True) for M in factors]
     count = max(s.numel() for _, s, _ in parts)
@@ -82,8 +85,9 @@ def what_waits(problem: Problem, factors: Sequence[Tensor], speed: float) -> Wai
         rate = float(torch.linalg.matrix_norm(left.mT @ gradient[0] @ right.mT))
         if rate * a ** (depth - 1) <= 10 * speed:
             time = _time_to_grow(a, _VISIBLE * largest, rate, depth)
-            return Waiting(time, _resolved(parts, k), rate * a ** (depth - 2))
-    return Waiting(math.inf, True, 0.0)
+            doubling = _time_to_grow(a, 2 * a, rate, depth)
+            return Waiting(time, doubling, _rounding(parts, k), rate * a ** (depth - 2))
+    return Waiting(math.inf, math.inf, 0.0, 0.0)
 
 
 def _time_to_grow(a: float, to: float, rate: float, depth: int) -> float:
@@ -96,8 +100,9 @@ def _time_to_grow(a: float, to: float, rate: float, depth: int) -> float:
     return (a ** (2.0 - depth) - to ** (2.0 - depth)) / ((depth - 2) * rate)
 
 
-def _resolved(parts: Sequence[tuple[Tensor, Tensor, Tensor]], k: int) -> bool:
-    """Whether rounding all entries of the factors leaves their singular values from `k` on."""
+def _rounding(parts: Sequence[tuple[Tensor, Tensor, Tensor]], k: int) -> float:
+    """By which share of themselves rounding the factors moves their singular values from `k` on."""
+    worst = 0.0
     for U, s, Vh in parts:
         if k >= s.numel():
             continue
@@ -105,9 +110,9 @@ def _resolved(parts: Sequence[tuple[Tensor, Tensor, Tensor]], k: int) -> bool:
         signs = 1 - 2 * (torch.arange(W.numel()).view(W.shape) * 7 % 5 % 2).to(W)
         rounded = torch.finfo(W.dtype).eps * W * signs
         rest = torch.linalg.matrix_norm(U[:, k:].mT @ rounded @ Vh[k:].mT)
-        if float(rest) > 0.05 * float(torch.linalg.vector_norm(s[k:])):
-            return False
-    return True
+        level = max(float(torch.linalg.vector_norm(s[k:])), _ZERO)
+        worst = max(worst, float(rest) / level)
+    return worst
 
 
 def lowest_level(factors: Sequence[Tensor]) -> float:

@@ -7,7 +7,8 @@ import torch
 
 from dmf_utils.factorization.initialization import balanced, gaussian
 from dmf_utils.factorization.product import product_matrix
-from dmf_utils.flow.descent import gradient_descent
+from dmf_utils.flow.batch import Factorizations
+from dmf_utils.flow.descent import beyond_stability, gradient_descent
 from dmf_utils.flow.optimizers import train
 from dmf_utils.problems.completion import MatrixCompletion
 
@@ -117,6 +118,81 @@ def test_divergence_is_told():
     run = train(PROBLEMS[:1], 3, STARTS[:1], learning_rate=50.0, max_steps=200)[0]
     assert not math.isfinite(run.loss)
     assert not run.reached
+
+
+# --- stability of Adam ----------------------------------------------------------------------------
+
+
+def said(run):
+    """Learning rate × curvature, as the run says it; None if it says nothing."""
+    return float(run.detail.split(" is ")[1].split()[0]) if run.detail else None
+
+
+def adam_by_hand(problem, start, depth, rate, n_steps, decay=0.0):
+    """The largest eigenvalue of Adam's preconditioned Hessian after some steps, by autograd."""
+    factors = [W.clone().requires_grad_() for W in start.factors(problem.shape, depth)]
+    optimizer = torch.optim.Adam(factors, lr=rate, weight_decay=decay)
+
+    def loss(*at):
+        residual = torch.where(problem.mask, product_matrix(at) - problem.values, 0.0)
+        return residual.square().sum() / problem.n_observed
+
+    for _ in range(n_steps):
+        optimizer.zero_grad()
+        loss(*factors).backward()
+        optimizer.step()
+    blocks = torch.autograd.functional.hessian(loss, tuple(W.detach() for W in factors))
+    rows = [
+        torch.cat([H.reshape(W.numel(), -1) for H in row], dim=1)
+        for W, row in zip(factors, blocks, strict=True)
+    ]
+    H = torch.cat(rows)
+    squares = [optimizer.state[W]["exp_avg_sq"].reshape(-1) for W in factors]
+    P = (torch.cat(squares) / (1 - 0.999**n_steps)).sqrt() + 1e-8
+    scaled = (H + decay * torch.eye(len(P), dtype=H.dtype)) / (P.sqrt()[:, None] * P.sqrt())
+    return float(torch.linalg.eigvalsh(scaled)[-1])
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+@pytest.mark.parametrize(
+    ("depth", "rate", "n_steps"), [(1, 0.01, 40), (2, 0.01, 60), (1, 20.0, 1), (2, 3.0, 1)]
+)
+def test_adam_says_when_its_step_is_beyond_stability(depth, rate, n_steps, decay):
+    problem, start = PROBLEMS[0], STARTS[0]
+    options = {"max_steps": n_steps, "until_loss": 1e-30, "weight_decay": decay}
+    exact = rate * adam_by_hand(problem, start, depth, rate, n_steps, decay)
+    run = train([problem], depth, [start], "adam", learning_rate=rate, **options)[0]
+    assert not 36 < exact < 40
+    assert bool(run.detail) is (exact > 38) is (rate > 1)
+    if exact > 38:
+        assert said(run) == pytest.approx(exact, rel=0.02)
+        assert "beyond 38" in run.detail
+
+
+def test_where_adam_is_stable_and_where_not():
+    # (w - 1)², with the running square held: stable while rate · 2 / √v is below 38.
+    problem = MatrixCompletion(torch.ones(1, 1, dtype=torch.bool), torch.ones(1, 1).double())
+    alone = Factorizations(problem.stacked([problem]), [(1, 1)], 1)
+    w = torch.full((1, 1), 1.5, dtype=torch.float64)
+    slope = 2 * (w - 1)
+    for share, is_stable in ((0.98, True), (1.02, False)):
+        P = torch.full((1, 1), 0.25, dtype=torch.float64)
+        rate = share * 38 * 0.25 / 2
+        at = torch.tensor(1.5, dtype=torch.float64)
+        mean = torch.tensor(0.0, dtype=torch.float64)
+        for _ in range(2000):
+            mean = 0.9 * mean + 0.1 * 2 * (at - 1)
+            at = at - rate * mean / 0.25
+        assert (abs(float(at) - 1) < 1e-3) is is_stable
+        assert (beyond_stability(alone, w, slope, rate, 0.9, 0.0, P) == "") is is_stable
+
+
+def test_nothing_is_said_of_stochastic_steps_or_of_none():
+    options = {"learning_rate": 20.0, "max_steps": 1}
+    assert train(PROBLEMS[:1], 1, STARTS[:1], "adam", batch_share=0.5, **options)[0].detail == ""
+    assert train(PROBLEMS[:1], 1, STARTS[:1], "adam", **options)[0].detail
+    at_once = train(PROBLEMS[:1], 1, STARTS[:1], "adam", **options | {"until_loss": 1e6})[0]
+    assert (at_once.n_steps, at_once.detail) == (0, "")
 
 
 @pytest.mark.parametrize(
