@@ -77,8 +77,8 @@ def gradient_flow(
         Accepted steps after which a run is given up.
     max_gradients : int
         Gradients after which it is given up, at the end of the step that reached them. A step of
-        the stabilized method takes up to 250, so this is what bounds the time. A run whose next
-        motion is known to lie beyond them is given up at once, and says so.
+        the stabilized method takes up to 16384 while something waits, so this is what bounds the
+        time. A run whose next motion is known to lie beyond them is given up at once, and says so.
     progress : bool
         Whether to show a bar.
     device, dtype

@@ -124,6 +124,7 @@ class FlowBatch:
                 stages=None if stages is None else stages[i],
                 is_faster=step.speeds[i] > self.runs[b].speed,
                 is_last=stages is None and self.aim.is_reached(0.01 * step.losses[i]),
+                is_bounded=math.isfinite(self.runs[b].longest),
             )
             self.runs[b].tolerated = tolerated / max(step.sizes[i], 1e-300)
             self._settle(b, step, i, h[i], step.errors[i] / tolerated)

@@ -13,6 +13,7 @@ __all__ = ["FASTEST_GROWTH", "StepControl", "is_hidden", "tolerated_error"]
 
 FASTEST_GROWTH = 1.15  # of a step over the last, with which what it will miss is foreseen
 _SHARE_OF_CHANGE = 0.4  # of the change of what is missed, taken to go on
+_BOUNDED = 10.0  # times rounding, that an error may be where the step is bounded otherwise
 _FIRST_LOOK = 20_000  # gradients, after which it is asked whether those left can be enough
 _SHARE_OF_LAST_STEPS = 0.3  # of the tolerance: what they miss, no later step dampens
 
@@ -31,6 +32,7 @@ def tolerated_error(
     stages: int | None,
     is_faster: bool,
     is_last: bool,
+    is_bounded: bool = False,
 ) -> float:
     r"""Local error that a step may make: relative to the state, and to the distance it moves.
 
@@ -53,10 +55,13 @@ def tolerated_error(
         Whether the flow is faster at the end of the step than at its start.
     is_last : bool
         Whether the step is among the last of its run, which no later one dampens.
+    is_bounded : bool
+        Whether the step is bounded by what waits: then rounding must not shorten it.
     """
     of_chebyshev = _WHILE_FASTER if is_faster else _WHILE_SLOWER
     share = _OF_DORMAND_PRINCE if stages is None else of_chebyshev
-    of_motion = min(0.1, share * math.sqrt(tolerance)) * move + _rounding(stages) * size
+    of_motion = min(0.1, share * math.sqrt(tolerance)) * move
+    of_motion += (_BOUNDED if is_bounded else 1.0) * _rounding(stages) * size
     return min(tolerance * size * (_SHARE_OF_LAST_STEPS if is_last else 1.0), of_motion)
 
 

@@ -102,15 +102,12 @@ class Termination:
         if run.is_still and waiting.time >= left:
             why = f"nothing can move any more after time {run.time:.3g}"
             return self.stand_still(b, state, why)
-        ahead = min(max(waiting.time, waiting.doubling), left)
-        lacking = self._what_is_lacking(b, ahead, waiting)
-        if lacking:
-            what = "moves" if ahead <= waiting.time else "that waits doubles"
-            run.detail = (
-                f"nothing {what} before time {run.time + ahead:.3g}, and the {lacking} left end "
-                "sooner"
-            )
-            return self.finish(b, Status.step_limit, state)
+        for ahead, what in ((waiting.time, "moves"), (waiting.doubling, "that waits doubles")):
+            lacking = self._what_is_lacking(b, min(ahead, left), waiting)
+            if lacking:
+                before = f"nothing {what} before time {run.time + min(ahead, left):.3g}"
+                run.detail = f"{before}, and the {lacking} left end sooner"
+                return self.finish(b, Status.step_limit, state)
         if run.is_hidden and waiting.time < left:
             run.longest = _OF_A_RATE / max(waiting.rate, 1e-300)
             run.step, run.still_steps = min(run.step, run.longest), -5 * LOOK_AFTER
@@ -144,7 +141,10 @@ class Termination:
         """End a run that cannot move: it is at every later time where it is now."""
         run = self.runs[b]
         if self.aim.until_time is None:
-            return self.finish(b, Status.stalled, state, f"{why}; {self._loss(b)}")
+            # At rest by rounding alone, below what was resolved on the way.
+            run.detail = run.detail or self._is_unresolved(b, product_matrix(self.factors(state)))
+            status = Status.unresolved if run.detail else Status.stalled
+            return self.finish(b, status, state, "" if run.detail else f"{why}; {self._loss(b)}")
         while run.recorder.next_time <= self.aim.end_time:
             self.record(b, state)
         run.time = self.aim.end_time
@@ -203,11 +203,17 @@ class Termination:
         run, aim = self.runs[b], self.aim
         if run.detail or run.n_steps == 0:
             return run.detail
-        if aim.is_reached(run.loss) and product.dtype == torch.float64:
-            least = smallest_resolved_loss(self.alone(b).problem, product, len(factors))
-            if run.loss < least:
-                return f"the smallest loss whose time can be told from rounding is {least:.1e}"
-        return broken_law(self.factors(self.origins[b]), factors, aim.tolerance)
+        unresolved = self._is_unresolved(b, product) if aim.is_reached(run.loss) else ""
+        return unresolved or broken_law(self.factors(self.origins[b]), factors, aim.tolerance)
+
+    def _is_unresolved(self, b: int, product: Tensor) -> str:
+        """Say which loss can be resolved, if that of a run is less; empty if it is not."""
+        if product.dtype != torch.float64:
+            return ""
+        least = smallest_resolved_loss(self.alone(b).problem, product, len(self.batch.shapes))
+        if self.runs[b].loss >= least:
+            return ""
+        return f"the smallest loss whose time can be told from rounding is {least:.1e}"
 
     def _loss(self, b: int) -> str:
         asked = "" if self.aim.until_loss is None else f" where {self.aim.until_loss:.3g} was asked"
