@@ -92,6 +92,7 @@ def half_times(depth, goals, start, within, **options):
         (3, (10.0, 1.0), 1e-6, 5e-4),
         (3, (5.0, 3.0, 1.0), 1e-7, 5e-4),
         (4, (10.0, 1.0), 1e-4, 5e-4),
+        (4, (6.0, 1.2), 1e-10, 5e-4),  # by steps of more than 256 stages
         (5, (4.0, 2.0), 1e-3, 5e-4),
         (6, (2.0, 1.0), 1e-3, 5e-4),
     ],
@@ -309,14 +310,18 @@ def test_level_of_what_waits():
 # --- what the flow conserves ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("depth", [2, 3, 4])
-def test_two_by_two_keeps_the_sign_of_its_determinant(depth):
+@pytest.mark.parametrize(
+    ("depth", "until_loss"), [(2, 1e-3), (3, 1e-3), (4, 1e-3), (2, 1e-4), (3, 1e-4)]
+)
+def test_two_by_two_keeps_the_sign_of_its_determinant(depth, until_loss):
     mask = torch.tensor([[False, True], [True, True]])
     off_diagonal = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=DOUBLE)
     problem = MatrixCompletion(mask, off_diagonal, reduction="half_sum")
-    run = gradient_flow(problem, depth, identity(norm=0.1), 1e-3)
+    run = gradient_flow(problem, depth, identity(norm=0.1), until_loss)
     assert run.status is Status.reached
-    e = (math.sqrt(1 + 8 * 1e-3) - 1) / 2  # Razin and Cohen's bound, where the determinant is > 0
+    e = (
+        math.sqrt(1 + 8 * until_loss) - 1
+    ) / 2  # Razin and Cohen's bound, where the determinant is > 0
     assert float(run.product[0, 0]) > 0.99 * (1 - e) ** 1.5 / math.sqrt(e)
 
 
@@ -332,6 +337,26 @@ def test_a_broken_law_is_named():
     assert float(balancedness_gap(free)) > 0.01
     flipped = [free[0], free[1], torch.diag(torch.tensor([1, 1, 1, -1.0]).double()) @ free[2]]
     assert broken_law(free, flipped, 1e-6) == ""
+
+
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-6])
+@pytest.mark.parametrize("hidden", [None, 9])
+@pytest.mark.parametrize("start", [balanced(1e-1, 0), gaussian(1e-1, 0)], ids=["balanced", "free"])
+def test_no_law_is_broken_by_an_ordinary_run(start, hidden, tolerance):
+    for shape in ((5, 5), (4, 7), (8, 3)):
+        problem = MatrixCompletion.random(shape, 2, 20, seed=1)
+        for depth in (2, 3):
+            run = gradient_flow(problem, depth, start, 1e-3, hidden=hidden, tolerance=tolerance)
+            assert run.status is Status.reached
+
+
+@pytest.mark.parametrize(("shape", "hidden"), [((4, 7), None), ((8, 3), None), ((3, 3), 6)])
+def test_a_broken_law_is_named_in_every_shape(shape, hidden):
+    start = balanced(1.0, 3).factors(shape, 3, hidden)
+    assert broken_law(start, start, 1e-5) == ""
+    for j in range(3):
+        changed = [W * (1.2 if i == j else 1.0) for i, W in enumerate(start)]
+        assert "which the flow conserves" in broken_law(start, changed, 1e-5)
 
 
 def test_a_run_that_breaks_a_law_is_not_reached(monkeypatch):

@@ -11,7 +11,15 @@ from reference_flow import factor_flow
 from dmf_utils.factorization.initialization import gaussian
 from dmf_utils.factorization.product import factor_gradients, product_matrix
 from dmf_utils.flow.batch import prepare
-from dmf_utils.flow.chebyshev import chebyshev_stages, chebyshev_step, spectral_radius
+from dmf_utils.flow.chebyshev import (
+    MAX_STAGES,
+    MOST_STAGES,
+    chebyshev_stages,
+    chebyshev_step,
+    fewer_stages,
+    longest_chebyshev_step,
+    spectral_radius,
+)
 from dmf_utils.flow.dormand_prince import dormand_prince_step
 from dmf_utils.flow.step import Workspace
 from dmf_utils.flow.step_size import FASTEST_GROWTH, StepControl
@@ -420,3 +428,15 @@ def test_dormand_prince_sees_the_curvature_that_limits_it():
     assert float(direction[0].abs()) > 0.9
     # Of a flow with one curvature it is that one.
     assert modes(None, 0.1, [7.0])[1].curvatures == pytest.approx([7.0], rel=1e-10)
+
+
+def test_many_stages_come_in_few_sizes():
+    sizes = [MOST_STAGES]
+    while sizes[-1] > 2:
+        sizes.append(fewer_stages(sizes[-1]))
+    assert len(sizes) == MAX_STAGES - 1 + 16 * math.log2(MOST_STAGES / MAX_STAGES)
+    for s in sizes:
+        assert chebyshev_stages(longest_chebyshev_step(3.7, s), 3.7) == s
+    for h in np.geomspace(1e-2, 1e7, 50):
+        s = chebyshev_stages(h, 1.0)
+        assert longest_chebyshev_step(1.0, s) >= (1 - 1e-9) * h
