@@ -6,7 +6,6 @@ method chooses; and *test* entries, by which all are judged, and which none sees
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dmf_utils._support.checks import number, positive, whole_number
+from dmf_utils._support.checks import positive, whole_number
 from dmf_utils.factorization.initialization import gaussian
 from dmf_utils.user_data.cost import (
     check_memory,
@@ -26,11 +25,18 @@ from dmf_utils.user_data.cost import (
     runs_asked,
 )
 from dmf_utils.user_data.determined import Determined, determined_entries
-from dmf_utils.user_data.judging import Judge, column_errors, disagreements
+from dmf_utils.user_data.judging import (
+    Judge,
+    best,
+    checked_bounds,
+    chosen_scale,
+    column_errors,
+    disagreements,
+)
 from dmf_utils.user_data.keeping import Kept
 from dmf_utils.user_data.matrix import ObservedMatrix
 from dmf_utils.user_data.methods import Biases, Flow, Method, Penalty, Prediction
-from dmf_utils.user_data.offsets import Center, Scale, unlike_axis
+from dmf_utils.user_data.offsets import Center, Scale
 from dmf_utils.user_data.remarks import (
     about_dominance,
     about_split_and_size,
@@ -167,11 +173,11 @@ def complete(
     )
     given = hidden if hidden is None else whole_number(hidden, "hidden", 1)
     hidden = given or choose_hidden(data.shape, data.n_observed)
-    bounds = _checked_bounds(bounds, data)
+    bounds = checked_bounds(bounds, data)
     memory = check_memory(data.shape, max(depths), hidden)
     split = split_entries(data, test, validation, seed)
     remarks = list(data.remarks) + about_split_and_size(data, split, test, hidden, given)
-    judge = Judge(data, split, _scale(scale, data, split), bounds)
+    judge = Judge(data, split, chosen_scale(scale, data, split), bounds)
     start = gaussian(start_norm, whole_number(seed, "seed", 0))
     options = {
         "until_loss": until_loss,
@@ -189,22 +195,39 @@ def complete(
     with collected(remarks):
         rows, judged = _judged(methods, judge)
         errors = {of: row["validation"] for of, row in rows.items()}
-        name = method or _best(errors, f"depth {depths[-1]}")
+        name = method or best(errors, f"depth {depths[-1]}")
         chosen = next(one for one in methods if one.name == name)
         final = chosen.fit(judge.values, np.arange(data.n_observed))
     if kept.taken_up:
         remarks.append(f"{kept.taken_up} finished runs of an interrupted computation were used")
+    table = pd.DataFrame(rows).T.infer_objects()
+    found = _completion(judge, methods, table, judged, name, final, fill_undetermined, remarks)
+    kept.clear()
+    return found
+
+
+def _completion(
+    judge: Judge,
+    methods: Sequence[Method],
+    table: pd.DataFrame,
+    judged: Mapping[str, Prediction],
+    name: str,
+    final: Prediction,
+    fill_undetermined: bool,
+    remarks: list[str],
+) -> Completion:
+    """What was found, with the matrix that the method `name` completes by its fit `final`."""
+    data, split = judge.data, judge.split
     rank = supported_rank(judged[name], judge.values, split.test)
     determined = determined_entries(data.row_index, data.column_index, data.shape, rank)
     matrix = judge.completed(final)
-    remarks += leave_open(data, determined, matrix, fill_undetermined)
+    remarks = remarks + leave_open(data, determined, matrix, fill_undetermined)
     by_column = column_errors(judge, judged[name])
     remarks += about_dominance(by_column, name, judge.scaling.kind)
-    kept.clear()
     return Completion(
         data,
         split,
-        pd.DataFrame(rows).T.infer_objects(),
+        table,
         {one.name: judge.path(one) for one in methods if isinstance(one, Flow) and one.run.looks},
         name,
         matrix,
@@ -222,35 +245,6 @@ def _checked_depths(depths: Sequence[int]) -> list[int]:
     if not depths or len(set(depths)) < len(depths):
         raise ValueError(f"depths must be different numbers, at least one, got {depths}")
     return depths
-
-
-def _checked_bounds(
-    bounds: tuple[float, float] | None, data: ObservedMatrix
-) -> tuple[float, float] | None:
-    if bounds is None:
-        return None
-    low, high = (number(bound, "bounds") for bound in bounds)
-    if not low < high:
-        raise ValueError(f"bounds must be a smaller and a larger number, got {low:g} and {high:g}")
-    outside = data.values[(data.values < low) | (data.values > high)]
-    if len(outside):
-        raise ValueError(
-            f"bounds are {low:g} and {high:g}, but {len(outside)} observed values lie outside, "
-            f"such as {outside[0]:g}"
-        )
-    return low, high
-
-
-def _scale(scale: str, data: ObservedMatrix, split: Split) -> Scale:
-    if scale not in ("auto", "none", "rows", "columns"):
-        raise ValueError(f"scale must be auto, none, rows or columns, got {scale!r}")
-    if scale != "auto":
-        return scale
-    at = split.fitted
-    size = np.abs(data.values).max() or 1.0
-    return unlike_axis(
-        data.row_index[at], data.column_index[at], data.values[at] / size, data.shape
-    )
 
 
 def _check_method(method: str | None, methods: Sequence[Method]) -> None:
@@ -300,10 +294,3 @@ def _judged(
         judged[one.name] = one.fit(judge.values, judge.both)
         rows[one.name] = judge.row(one, judged[one.name], error)
     return rows, judged
-
-
-def _best(errors: dict[str, float], otherwise: str) -> str:
-    known = {name: error for name, error in errors.items() if not math.isnan(error)}
-    if known:
-        return min(known, key=known.__getitem__)
-    return next(name for name in reversed(errors) if name.endswith(otherwise))

@@ -6,7 +6,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 
 from dmf_utils.user_data.columns import Layout, is_missing
-from dmf_utils.user_data.text import MatrixFileError, Table, is_number
+from dmf_utils.user_data.text import MatrixFileError, Table, is_number, listed
 
-__all__ = ["Duplicates", "Entries", "check_sentinels", "entries_of", "listed"]
+__all__ = ["Duplicates", "Entries", "check_sentinels", "entries_of"]
 
 Duplicates = Literal["error", "last", "mean"]
 
-_SHOWN = 5  # numbers or examples that a message lists
+_SHOWN = 5  # examples that a message lists
 _NINES = tuple(float("9" * digits) for digits in range(1, 9))
 _LEAST = (-32768.0, -2147483648.0)  # whole numbers of 16 and 32 bits, where nothing is less
 _SENTINELS = (0.0, -1.0, *_NINES, *(-mark for mark in _NINES), *_LEAST)
@@ -292,11 +292,3 @@ def _lies_apart(mark: float, values: np.ndarray) -> bool:
         return bool(is_scale and mark < low and low > 0)
     room = (high - low) / (2 if is_scale else 1)
     return not low - room <= mark <= high + room
-
-
-def listed(of: str, what: Iterable[object]) -> str:
-    """Numbers or names as ``lines 3, 4, 5``, the first few of them."""
-    every = list(what)
-    shown = ", ".join(map(str, every[:_SHOWN]))
-    more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
-    return f"{of}{'s' if len(every) > 1 else ''} {shown}{more}"

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from dmf_utils._support.checks import number
 from dmf_utils.user_data.matrix import ObservedMatrix
 from dmf_utils.user_data.methods import Flow, Method, Prediction, Values
-from dmf_utils.user_data.offsets import Scale, fit_scaling
+from dmf_utils.user_data.offsets import Scale, fit_scaling, unlike_axis
 from dmf_utils.user_data.split import Split
 
-__all__ = ["Judge", "column_errors", "disagreements"]
+__all__ = ["Judge", "best", "checked_bounds", "chosen_scale", "column_errors", "disagreements"]
 
 
 class Judge:
@@ -144,3 +145,42 @@ def disagreements(judge: Judge, judged: Mapping[str, Prediction], count: int = 5
     )
     rest = pd.DataFrame({name: judge.size * of_one[at] for name, of_one in said.items()})
     return pd.concat([table, rest], axis=1)
+
+
+def checked_bounds(
+    bounds: tuple[float, float] | None, data: ObservedMatrix
+) -> tuple[float, float] | None:
+    """Bounds, if any, that are in order and hold all observed values."""
+    if bounds is None:
+        return None
+    low, high = (number(bound, "bounds") for bound in bounds)
+    if not low < high:
+        raise ValueError(f"bounds must be a smaller and a larger number, got {low:g} and {high:g}")
+    outside = data.values[(data.values < low) | (data.values > high)]
+    if len(outside):
+        raise ValueError(
+            f"bounds are {low:g} and {high:g}, but {len(outside)} observed values lie outside, "
+            f"such as {outside[0]:g}"
+        )
+    return low, high
+
+
+def chosen_scale(scale: str, data: ObservedMatrix, split: Split) -> Scale:
+    """What has units of its own, found out by the fitted entries if not said."""
+    if scale not in ("auto", "none", "rows", "columns"):
+        raise ValueError(f"scale must be auto, none, rows or columns, got {scale!r}")
+    if scale != "auto":
+        return scale
+    at = split.fitted
+    size = np.abs(data.values).max() or 1.0
+    return unlike_axis(
+        data.row_index[at], data.column_index[at], data.values[at] / size, data.shape
+    )
+
+
+def best(errors: dict[str, float], otherwise: str) -> str:
+    """The method of least error; where none is known, the last whose name ends so."""
+    known = {name: error for name, error in errors.items() if not math.isnan(error)}
+    if known:
+        return min(known, key=known.__getitem__)
+    return next(name for name in reversed(errors) if name.endswith(otherwise))

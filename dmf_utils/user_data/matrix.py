@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dmf_utils.user_data.columns import NAMES
-from dmf_utils.user_data.entries import check_sentinels, listed
-from dmf_utils.user_data.text import MatrixFileError
+from dmf_utils.user_data.entries import check_sentinels
+from dmf_utils.user_data.text import MatrixFileError, listed
 
 __all__ = ["Kind", "ObservedMatrix"]
 

@@ -7,15 +7,16 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from dmf_utils._support.errors import InputError
 
-__all__ = ["MatrixFileError", "Table", "is_number", "read_text"]
+__all__ = ["MatrixFileError", "Table", "is_number", "listed", "read_text"]
 
+_SHOWN = 5  # numbers or names that a message lists
 _SPACES = " "
 _DELIMITERS = ("::", "\t", ";", ",", "|", _SPACES)  # the first that parts all lines alike
 _WORDS = {
@@ -257,3 +258,11 @@ def _even(table: Table) -> Table:
         for line in table.lines:  # a delimiter at the end of each line
             del line[-1]
     return table
+
+
+def listed(of: str, what: Iterable[object]) -> str:
+    """Numbers or names as ``lines 3, 4, 5``, the first few of them."""
+    every = list(what)
+    shown = ", ".join(map(str, every[:_SHOWN]))
+    more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
+    return f"{of}{'s' if len(every) > 1 else ''} {shown}{more}"

@@ -12,9 +12,9 @@ import torch
 from matplotlib.figure import Figure
 
 from dmf_utils.user_data import charts
-from dmf_utils.user_data.completion import _best
 from dmf_utils.user_data.cost import gradient_dtype
 from dmf_utils.user_data.determined import determined_entries
+from dmf_utils.user_data.judging import best
 from dmf_utils.user_data.matrix import ObservedMatrix
 from dmf_utils.user_data.offsets import unlike_axis
 from dmf_utils.user_data.reading import read_matrix
@@ -107,5 +107,5 @@ def test_large_matrices_get_gradients_in_single_precision() -> None:
 
 
 def test_the_best_is_the_least_of_the_errors_that_are_known() -> None:
-    assert _best({"mean": 2.0, "depth 2": 1.0, "depth 3": np.nan}, "depth 3") == "depth 2"
-    assert _best({"mean": np.nan, "depth 2": np.nan}, "2") == "depth 2"
+    assert best({"mean": 2.0, "depth 2": 1.0, "depth 3": np.nan}, "depth 3") == "depth 2"
+    assert best({"mean": np.nan, "depth 2": np.nan}, "2") == "depth 2"
