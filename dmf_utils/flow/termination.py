@@ -122,10 +122,12 @@ class Termination:
     def _what_is_lacking(self, b: int, ahead: float, waiting: Waiting) -> str:
         """Whether "steps" or "gradients" do not reach to a motion so far `ahead`; else empty."""
         run, aim = self.runs[b], self.aim
-        # What is learned may yet bring the loss down as asked: at most at the present speed.
-        may_come_down = 0.0 if run.is_still else run.speed**2 * ahead
-        if aim.until_loss is not None and may_come_down > 0.5 * (run.loss - aim.until_loss):
-            return ""
+        if not run.is_still:
+            if aim.until_loss is None:
+                return ""  # what moves yet comes to rest, perhaps long before the steps are used up
+            # What is learned may yet bring the loss down as asked: at most at the present speed.
+            if run.speed**2 * ahead > 0.5 * (run.loss - aim.until_loss):
+                return ""
         longest, each = run.step, 6
         if run.curvature is not None:
             longest = max(longest, longest_chebyshev_step(run.curvature, MOST_STAGES))
