@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 
-from dmf_utils.factorization.initialization import balanced, gaussian
+from dmf_utils.factorization.initialization import balanced, balanced_factors, gaussian
 from dmf_utils.flow.flow import gradient_flow
 from dmf_utils.flow.trajectory import Record, Status
 from dmf_utils.problems.completion import MatrixCompletion
@@ -146,3 +146,15 @@ def test_what_diverges_says_why():
     assert "the loss is not finite" in run.detail
     run = ended(Broken(), 1, [torch.ones(1, 1, dtype=DOUBLE)], 1e-3)
     assert (run.status, run.detail) == (Status.diverged, "the loss of the start is nan")
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4])
+def test_a_stiff_run_that_comes_to_rest_reaches_the_asked_time(depth):
+    A = torch.diag(torch.tensor([1.0, 0.5, 0.25], dtype=DOUBLE))[None]
+    problem = MatrixSensing(A, torch.tensor([3000.0]), reduction="half_sum")
+    start = balanced_factors(0.1 * torch.eye(3, dtype=DOUBLE), depth)
+    run = gradient_flow(
+        problem, depth, start, None, until_time=1.0, tolerance=1e-12, method="dormand-prince"
+    )
+    assert run.status is Status.reached
+    assert run.loss < 1e-18
