@@ -76,9 +76,9 @@ def test_a_name_of_a_face_is_not_that_of_its_module():
 
 def test_an_unknown_name_is_refused():
     with pytest.raises(AttributeError, match="dmf_utils attribute gradient_flaw"):
-        dmf_utils.gradient_flaw  # noqa: B018
+        dmf_utils.gradient_flaw  # noqa: B018, to ask for it is the test
     with pytest.raises(ImportError, match="gradient_flaw"):
-        from dmf_utils import gradient_flaw  # noqa: F401
+        from dmf_utils import gradient_flaw  # noqa: F401, to ask for it is the test
 
 
 def wing(module):

@@ -10,6 +10,7 @@ import pytest
 
 from dmf_utils.cli import main as module
 from dmf_utils.cli.main import main
+from dmf_utils.publishing.chapter import Chapter
 from dmf_utils.publishing.project import Project
 
 MakeBook = Callable[..., Project]
@@ -26,8 +27,8 @@ def book(make_book: MakeBook, monkeypatch: pytest.MonkeyPatch) -> Project:
     contents.write_text(contents.read_text() + "- file: two\n")
     monkeypatch.chdir(project.root)
 
-    def papermill(chapter: object, values: dict, output: Path, *rest: object, **more: object):
-        notebook = nbformat.from_dict(chapter.source)  # type: ignore[attr-defined]
+    def papermill(chapter: Chapter, values: dict, output: Path, *rest: object, **more: object):
+        notebook = nbformat.from_dict(chapter.source)
         notebook.cells[-1].source = f"n = {values.get('n', 3)}"
         nbformat.write(notebook, output)
 
