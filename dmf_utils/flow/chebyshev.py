@@ -1,4 +1,4 @@
-r"""One step of gradient flow by Runge–Kutta–Chebyshev 2, and the curvature it needs to know.
+r"""One step of gradient flow by Runge–Kutta–Chebyshev 2.
 
 The method is of order 2 and stable for steps of :math:`0.65\,s^2` over the largest curvature with
 `s` evaluations: where stability limits Dormand–Prince it goes many times farther for an evaluation.
@@ -26,7 +26,6 @@ __all__ = [
     "chebyshev_step",
     "fewer_stages",
     "longest_chebyshev_step",
-    "spectral_radius",
 ]
 
 _UPPER, _LOWER = slice(0, 4), slice(1, 5)  # four of the five rows
@@ -269,55 +268,3 @@ def _delay(share: float, missed: float, expected: float, speed: float, first_spe
     near, far = 0.8 * share * (1 - growth / 2), 0.8 * share
     in_all = (missed * (1 + far) + expected * (near * carried - far)) / (1 + near)
     return share * (in_all - carried * expected) / speed / speed
-
-
-def spectral_radius(
-    batch: Factorizations,
-    state: Tensor,
-    gradient: Tensor,
-    direction: Tensor,
-    accuracy: float = 0.02,
-    max_iterations: int = 20,
-    scale: Tensor | None = None,
-    shift: float = 0.0,
-) -> tuple[float, Tensor, int]:
-    r"""Largest curvature of :math:`\varphi` at one state, by power iteration in its precision.
-
-    With a diagonal `scale` `D` and a `shift` :math:`\kappa`, that of
-    :math:`D (\nabla^2 \varphi + \kappa I) D`.
-
-    Parameters
-    ----------
-    batch : Factorizations
-        Of one factorization.
-    state, gradient, direction : Tensor, shape (1, P)
-        The gradient there, and where the iteration starts.
-    accuracy : float
-        Relative change between iterations at which it stops.
-    max_iterations : int
-    scale : Tensor, shape (1, P), optional
-    shift : float
-
-    Returns
-    -------
-    (float, Tensor, int)
-        The estimate, from below; its direction; the gradients it took.
-    """
-    # Far enough apart that rounding does not decide, near enough that curvature does not change.
-    share = 1e-6 if state.dtype == torch.float64 else 3e-4
-    least = torch.finfo(state.dtype).tiny
-    distance = share * max(float(norms(state)), math.sqrt(least))
-    estimate, taken, at = 0.0, 0, torch.empty_like(state)
-    for _ in range(max_iterations):
-        taken += 1
-        direction = direction / max(float(norms(direction)), least)
-        along = direction if scale is None else scale * direction
-        apart = distance if scale is None else distance / max(float(norms(along)), least)
-        batch.gradient(state + apart * along, out=at)
-        direction = (at - gradient) / apart + shift * along
-        if scale is not None:
-            direction = scale * direction
-        previous, estimate = estimate, float(norms(direction))
-        if not math.isfinite(estimate) or abs(estimate - previous) <= accuracy * estimate:
-            break
-    return estimate, direction, taken

@@ -16,7 +16,7 @@ from dmf_utils._support.threads import few_threads
 from dmf_utils.factorization.initialization import Start, gaussian
 from dmf_utils.factorization.product import product_matrix
 from dmf_utils.flow.batch import Factorizations, prepare
-from dmf_utils.flow.chebyshev import spectral_radius
+from dmf_utils.flow.curvature import spectral_radius
 from dmf_utils.flow.trajectory import Record, Recorder, Status, Trajectory, warn_unless_reached
 from dmf_utils.problems.base import Problem
 

@@ -17,8 +17,8 @@ from dmf_utils.flow.chebyshev import (
     chebyshev_step,
     fewer_stages,
     longest_chebyshev_step,
-    spectral_radius,
 )
+from dmf_utils.flow.curvature import spectral_radius
 from dmf_utils.flow.dormand_prince import dormand_prince_step
 from dmf_utils.flow.step import Step, Workspace
 from dmf_utils.flow.step_size import StepControl, is_hidden, tolerated_error
