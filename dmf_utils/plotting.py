@@ -182,7 +182,7 @@ def spread_lines(
         getattr(ax, f"set_{axis}scale")("log")
         # Decades are named, and only they.
         named = getattr(ax, f"{axis}axis")
-        named.set_major_locator(LogLocator(numticks=12))
+        named.set_major_locator(LogLocator(numticks=9))
         named.set_minor_formatter(NullFormatter())
 
 

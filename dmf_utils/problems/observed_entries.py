@@ -2,7 +2,9 @@ r"""A product matrix at its observed entries only, and the gradients of the fact
 
 With :math:`P = W_{N-1} \cdots W_1` the product is :math:`W_N P`. Its :math:`m` observed entries
 cost :math:`O(m h)`, `h` the hidden size, and so do :math:`G P^\top` and :math:`W_N^\top G` with the
-sparse gradient :math:`G`. What remains are products of the factors below the last.
+sparse gradient :math:`G`. What remains are products of the factors below the last, which are as
+wide as :math:`W_1`. If there are more columns than rows, the product is parted above
+:math:`W_1` instead: then what remains is as high as :math:`W_N`.
 """
 
 from __future__ import annotations
@@ -71,22 +73,46 @@ class ObservedEntries:
         out : sequence of Tensor, or None
             None for the loss alone.
         """
+        is_wide = self._shape[1] > self._shape[0]
+        return (self._parted_above_first if is_wide else self._parted_below_last)(factors, out)
+
+    def _parted_below_last(self, factors: Sequence[Tensor], out: Sequence[Tensor] | None) -> Tensor:
         prefixes = [factors[0]]
         for W in factors[1:-1]:
             prefixes.append(W @ prefixes[-1])
-        last = factors[-1]
-        residual = self.at(last, prefixes[-1]).sub_(self._values)
-        loss = self._scale * residual.square().sum()
+        loss, slopes = self._loss_and_slopes(factors[-1], prefixes[-1])
         if out is None:
             return loss
-        slopes = residual.mul_(2 * self._scale)
         out[-1].copy_(self.matrix(slopes) @ prefixes[-1].T.contiguous())
-        below = (self.transpose(slopes) @ last).T
+        below = (self.transpose(slopes) @ factors[-1]).T
         for j in range(len(factors) - 2, 0, -1):
             torch.mm(below, prefixes[j - 1].T, out=out[j])
             below = factors[j].T @ below
         out[0].copy_(below)
         return loss
+
+    def _parted_above_first(
+        self, factors: Sequence[Tensor], out: Sequence[Tensor] | None
+    ) -> Tensor:
+        suffixes = [factors[-1]]  # W_N, W_N W_{N-1}, and so on
+        for W in factors[-2:0:-1]:
+            suffixes.append(suffixes[-1] @ W)
+        loss, slopes = self._loss_and_slopes(suffixes[-1], factors[0])
+        if out is None:
+            return loss
+        out[0].copy_((self.transpose(slopes) @ suffixes[-1]).T)
+        above = self.matrix(slopes) @ factors[0].T.contiguous()
+        for j in range(1, len(factors) - 1):
+            torch.mm(suffixes[-1 - j].T, above, out=out[j])
+            above = above @ factors[j].T
+        out[-1].copy_(above)
+        return loss
+
+    def _loss_and_slopes(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss ``()`` at the product of two matrices, and its gradient's entries ``(m,)``."""
+        residual = self.at(left, right).sub_(self._values)
+        loss = self._scale * residual.square().sum()
+        return loss, residual.mul_(2 * self._scale)
 
 
 def _ends(counts: Tensor) -> Tensor:

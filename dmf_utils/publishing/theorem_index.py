@@ -45,7 +45,7 @@ class Box:
             return f"{found['kind']} {found['n']}"
         if found := re.match(r"(\d+) of the paper", self.title):
             return f"{self.kind.capitalize()} {found[1]}"
-        return "not in the paper †" if "†" in self.title else "no number"
+        return "not in the paper\u00a0†" if "†" in self.title else "no number"
 
     @property
     def name(self) -> str:

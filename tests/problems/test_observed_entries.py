@@ -6,17 +6,21 @@ import time
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode, mm_flop
 
 from dmf_utils import MatrixCompletion, gaussian, gradient_flow
 from dmf_utils.factorization.product import factor_gradients, product_matrix
 from dmf_utils.flow.batch import prepare
 
 
+@pytest.mark.parametrize("shape", [(7, 11), (11, 7), (8, 8)])
 @pytest.mark.parametrize("reduction", ["mean", "half_sum"])
 @pytest.mark.parametrize(("depth", "hidden"), [(2, 3), (2, 7), (3, 4), (4, 5)])
 @pytest.mark.filterwarnings("ignore:hidden = ")
-def test_loss_and_gradients_are_those_of_autograd(reduction: str, depth: int, hidden: int) -> None:
-    problem = MatrixCompletion.random((7, 11), 2, 30, seed=0, reduction=reduction)
+def test_loss_and_gradients_are_those_of_autograd(
+    shape: tuple[int, int], reduction: str, depth: int, hidden: int
+) -> None:
+    problem = MatrixCompletion.random(shape, 2, 30, seed=0, reduction=reduction)
     factors = gaussian(norm=3.0, seed=1).factors(problem.shape, depth, hidden)
     leaves = [W.clone().requires_grad_() for W in factors]
     error = (product_matrix(leaves) - problem.values)[problem.mask]
@@ -27,6 +31,21 @@ def test_loss_and_gradients_are_those_of_autograd(reduction: str, depth: int, hi
     assert float(found) == pytest.approx(loss.item(), rel=1e-13)
     for gradient, leaf in zip(out, leaves, strict=True):
         torch.testing.assert_close(gradient[0], leaf.grad, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("depth", [3, 4])
+def test_products_are_as_small_as_the_shorter_side_allows(depth: int) -> None:
+    def operations(shape: tuple[int, int]) -> int:
+        problem = MatrixCompletion.random(shape, 1, 20, seed=0)
+        factors = [W[None] for W in gaussian(norm=1.0, seed=0).factors(shape, depth, None)]
+        out = [torch.empty_like(W) for W in factors]
+        dense = {torch.ops.aten.mm.default: mm_flop, torch.ops.aten.mm.out: mm_flop}
+        with FlopCounterMode(display=False, custom_mapping=dense) as counted:
+            problem.loss_and_factor_gradients(factors, out)
+        return counted.get_total_flops()
+
+    wide, tall = operations((30, 300)), operations((300, 30))
+    assert wide == tall
 
 
 @pytest.mark.filterwarnings("ignore:hidden = ")

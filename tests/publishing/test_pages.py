@@ -98,8 +98,8 @@ def test_hardware_names_cores_and_memory_but_not_the_machine() -> None:
             "Conjecture 1",
         ),
         (":::{prf:lemma} Motion; Lemma 2 of the paper", "Motion", "Lemma 2"),
-        ("```{prf:theorem} Rates †", "Rates", "not in the paper †"),
-        ("```{prf:theorem} What it is (†)", "What it is", "not in the paper †"),
+        ("```{prf:theorem} Rates †", "Rates", "not in the paper\u00a0†"),
+        ("```{prf:theorem} What it is (†)", "What it is", "not in the paper\u00a0†"),
         ("```{prf:theorem} Conservation", "Conservation", "no number"),
         (
             "```{prf:theorem} Proposition 1 of the paper, for this problem",
