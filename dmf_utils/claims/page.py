@@ -47,7 +47,7 @@ def tables(rows: list[Row], chapters: list[str]) -> str:
 
 def _share(number: Counter[Verdict]) -> str:
     total = number.total()
-    return f"{number[Verdict.REPRODUCED]} of {total}" if total else "–"
+    return f"{number[Verdict.REPRODUCED]}\u00a0of\u00a0{total}" if total else "–"
 
 
 def rows_with_verdict(rows: list[Row], verdict: Verdict) -> str:

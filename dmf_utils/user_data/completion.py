@@ -48,6 +48,8 @@ from dmf_utils.user_data.supported_rank import supported_rank
 
 __all__ = ["Completion", "complete"]
 
+_DEEPEST = 30  # number of factors; the products' cost grows with it, and what is seen does not
+
 
 @dataclass(frozen=True)
 class Completion:
@@ -100,7 +102,7 @@ def complete(
     *,
     test: float = 0.1,
     validation: float = 0.1,
-    center: Center | Literal["auto"] = "auto",
+    center: Center | Literal["auto"] | Sequence[Center] = "auto",
     scale: Scale | Literal["auto"] = "auto",
     bounds: tuple[float, float] | None = None,
     method: str | None = None,
@@ -128,9 +130,10 @@ def complete(
     test, validation : float
         Shares of the observed entries, between 0 and 1. With ``validation=0`` nothing is chosen: no
         run is stopped early, and the last depth completes.
-    center : {"auto", "none", "mean", "rows", "columns", "both"}
-        What is taken off before a matrix of low rank is fitted. ``"auto"`` compares none and both,
-        with many entries at the least depth only, or takes both alone.
+    center : {"auto", "none", "mean", "rows", "columns", "both"}, or a sequence of them
+        What is taken off before a matrix of low rank is fitted; of several, all are compared.
+        ``"auto"`` compares none and both, with many entries none at the least depth only, with
+        very many both alone.
     scale : {"auto", "none", "rows", "columns"}
         Whether rows or columns have units of their own. ``"auto"`` finds out by their spreads.
     bounds : (float, float), optional
@@ -242,6 +245,11 @@ def _completion(
 
 def _checked_depths(depths: Sequence[int]) -> list[int]:
     depths = [whole_number(depth, "depths", 1) for depth in depths]
+    if depths and max(depths) > _DEEPEST:
+        raise ValueError(
+            f"depths must be at most {_DEEPEST}, got {max(depths)}: what more factors change is "
+            "seen with a few"
+        )
     if not depths or len(set(depths)) < len(depths):
         raise ValueError(f"depths must be different numbers, at least one, got {depths}")
     return depths
@@ -253,10 +261,17 @@ def _check_method(method: str | None, methods: Sequence[Method]) -> None:
         raise ValueError(f"method must be one of {named}, got {method!r}")
 
 
-def _checked_center(center: str) -> str:
-    if center not in ("auto", "none", "mean", "rows", "columns", "both"):
-        raise ValueError(f"center must be auto, none, mean, rows, columns or both, got {center!r}")
-    return center
+def _checked_center(center: str | Sequence[str]) -> Literal["auto"] | list[Center]:
+    if isinstance(center, str) and center == "auto":
+        return "auto"
+    several = [center] if isinstance(center, str) else list(center)
+    known = ("none", "mean", "rows", "columns", "both")
+    if not several or len(set(several)) < len(several) or not set(several) <= set(known):
+        raise ValueError(
+            "center must be auto, none, mean, rows, columns or both, or different ones of these "
+            f"but auto, got {center!r}"
+        )
+    return several
 
 
 def _methods(

@@ -16,6 +16,7 @@ from dmf_utils.factorization.initialization import Start
 from dmf_utils.flow.batch import prepare
 from dmf_utils.problems.completion import MatrixCompletion
 from dmf_utils.user_data.matrix import ObservedMatrix
+from dmf_utils.user_data.offsets import Center
 
 __all__ = [
     "check_memory",
@@ -103,15 +104,15 @@ def forecast(
 
 
 def runs_asked(
-    center: str, depths: Sequence[int], n_observed: int
-) -> dict[Literal["none", "mean", "rows", "columns", "both"], list[int]]:
+    center: Literal["auto"] | Sequence[Center], depths: Sequence[int], n_observed: int
+) -> dict[Center, list[int]]:
     """For each way to centre, the depths to run.
 
     Without centring a flow is stiff: the mean is learned first, and all else is slow beside it.
     So ``"auto"`` asks less of that with many entries.
     """
     if center != "auto":
-        return {center: list(depths)}
+        return {one: list(depths) for one in center}
     if n_observed > _ONE_WAY:
         return {"both": list(depths)}
     alone = list(depths) if n_observed <= _BOTH_WAYS else [min(depths)]

@@ -113,7 +113,7 @@ class Biases:
         self.center, self.shrinkage, self.end = center, _NO_CHOICE, ""
         kinds = {"none": "zero", "mean": "mean", "both": "biases"}
         self.name = kinds.get(center, f"{center[:-1]} means")
-        self.prefix = "" if center in ("none", "mean") else f"{self.name} + "
+        self.prefix = "" if center == "none" else f"{self.name} + "
 
     def choose(self, values: Values, fitted: np.ndarray, validation: np.ndarray) -> float:
         if not len(validation):

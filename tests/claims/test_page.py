@@ -44,8 +44,8 @@ def test_the_tables_count_the_kinds_apart(rows: list[measured.Row]) -> None:
         "| Later paper | 0 | 0 | 0 | 0 | 0 |",
     ]
     assert lines[-2:] == [
-        "| {doc}`other` | 0 of 1 | – | – | – |",
-        "| {doc}`small` | 1 of 1 | 0 of 1 | – | – |",
+        "| {doc}`other` | 0\u00a0of\u00a01 | – | – | – |",
+        "| {doc}`small` | 1\u00a0of\u00a01 | 0\u00a0of\u00a01 | – | – |",
     ]
 
 

@@ -249,6 +249,10 @@ def test_what_goes_wrong_is_remarked() -> None:
         ({"hidden": 0}, ValueError, "hidden must be at least 1"),
         ({"seed": -1}, ValueError, "seed must be at least 0"),
         ({"center": "rank"}, ValueError, "center must be auto, none"),
+        ({"center": ("none", "auto")}, ValueError, "different ones of these but auto, got"),
+        ({"center": ("none", "none")}, ValueError, "different ones of these but auto, got"),
+        ({"center": ()}, ValueError, "different ones of these but auto, got"),
+        ({"depths": [2, 3000]}, ValueError, "depths must be at most 30, got 3000"),
         ({"scale": "both"}, ValueError, "scale must be auto, none"),
         ({"bounds": (5, 1)}, ValueError, "bounds must be a smaller and a larger"),
         ({"bounds": (0, 0.1)}, ValueError, "observed values lie outside"),
@@ -260,6 +264,19 @@ def test_bad_arguments_are_refused_before_computing(monkeypatch, options, error,
     monkeypatch.setattr(module.Biases, "choose", None)
     with pytest.raises(error, match=words):
         complete(ObservedMatrix.from_array(partly()[1]), **options)
+
+
+def test_several_ways_to_center_are_compared_in_one_table() -> None:
+    data = ObservedMatrix.from_array(partly()[1])
+    found = complete(data, (2,), center=("none", "mean", "rows", "both"), until_loss=1e-2)
+    prefixes = ("", "mean + ", "row means + ", "biases + ")
+    expected = ["mean", "row means", "biases"]
+    expected += [f"{one}{of}" for one in prefixes for of in ("depth 2", "nuclear norm penalty")]
+    assert found.table.index.is_unique
+    assert sorted(found.table.index) == sorted(expected)
+    alone = complete(data, (2,), center="rows", until_loss=1e-2)
+    shared = alone.table.drop(columns="gradients").loc["row means + depth 2"]
+    assert shared.equals(found.table.drop(columns="gradients").loc["row means + depth 2"])
 
 
 @pytest.mark.parametrize("value", [0.0, 5.0])
@@ -284,7 +301,8 @@ def test_cost_is_known_before() -> None:
     assert runs_asked("auto", (2, 3), 10_000) == {"none": [2, 3], "both": [2, 3]}
     assert runs_asked("auto", (2, 3), 100_000) == {"none": [2], "both": [2, 3]}
     assert runs_asked("auto", (2, 3), 1_000_000) == {"both": [2, 3]}
-    assert runs_asked("rows", (2, 3), 1_000_000) == {"rows": [2, 3]}
+    assert runs_asked(["rows"], (2, 3), 1_000_000) == {"rows": [2, 3]}
+    assert runs_asked(["none", "both"], (2, 3), 1_000_000) == {"none": [2, 3], "both": [2, 3]}
     assert in_words(3) == "some seconds"
     assert in_words(42) == "about 40 seconds"
     assert in_words(1000) == "about 17 minutes"
