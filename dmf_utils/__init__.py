@@ -10,6 +10,12 @@ Imports run one way: ``_support``, then ``factorization``, ``problems`` and ``cl
 ``plotting``, then ``explore`` and ``cli``.
 """
 
+import os
+
 import lazy_loader
+
+# Threads that wait for each other sleep instead of spinning, or two runs beside each other take ten
+# times as long as one after the other. It is read when torch is loaded; one's own choice stays.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

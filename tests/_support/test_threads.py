@@ -106,3 +106,18 @@ def test_training_with_another_optimizer_takes_one_thread(monkeypatch):
         max_steps=5,
     )
     assert seen == {1}
+
+
+@pytest.mark.parametrize("own", [None, "ACTIVE"])
+def test_threads_that_wait_sleep_unless_one_says_otherwise(own):
+    environment = {name: os.environ[name] for name in os.environ if name != "OMP_WAIT_POLICY"}
+    if own is not None:
+        environment["OMP_WAIT_POLICY"] = own
+    # What the library of threads shows when it is loaded is what it took from the environment.
+    code = "import dmf_utils, torch; assert 'gradient_flow' in dir(dmf_utils)"
+    shown = environment | {"OMP_DISPLAY_ENV": "true"}
+    asked = subprocess.run([sys.executable, "-c", code], env=shown, capture_output=True, text=True)
+    assert asked.returncode == 0
+    if "OMP_WAIT_POLICY" not in asked.stderr:
+        pytest.skip("torch was built with another library of threads")
+    assert f"OMP_WAIT_POLICY = '{own or 'PASSIVE'}'" in asked.stderr
