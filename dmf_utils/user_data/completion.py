@@ -264,9 +264,9 @@ def _check_method(method: str | None, methods: Sequence[Method]) -> None:
 def _checked_center(center: str | Sequence[str]) -> Literal["auto"] | list[Center]:
     if isinstance(center, str) and center == "auto":
         return "auto"
-    several = [center] if isinstance(center, str) else list(center)
+    several = list(center) if isinstance(center, (list, tuple)) else [center]
     known = ("none", "mean", "rows", "columns", "both")
-    if not several or len(set(several)) < len(several) or not set(several) <= set(known):
+    if not several or any(one not in known or several.count(one) > 1 for one in several):
         raise ValueError(
             "center must be auto, none, mean, rows, columns or both, or different ones of these "
             f"but auto, got {center!r}"

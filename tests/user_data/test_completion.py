@@ -251,6 +251,8 @@ def test_what_goes_wrong_is_remarked() -> None:
         ({"center": "rank"}, ValueError, "center must be auto, none"),
         ({"center": ("none", "auto")}, ValueError, "different ones of these but auto, got"),
         ({"center": ("none", "none")}, ValueError, "different ones of these but auto, got"),
+        ({"center": 5}, ValueError, "center must be auto, none.*got 5"),
+        ({"center": [["none"]]}, ValueError, "different ones of these but auto, got"),
         ({"center": ()}, ValueError, "different ones of these but auto, got"),
         ({"depths": [2, 3000]}, ValueError, "depths must be at most 30, got 3000"),
         ({"scale": "both"}, ValueError, "scale must be auto, none"),
