@@ -19,6 +19,8 @@ from dmf_utils._support.checks import positive, whole_number
 from dmf_utils.factorization.initialization import gaussian
 from dmf_utils.user_data.cost import (
     check_memory,
+    checked_center,
+    checked_depths,
     choose_hidden,
     forecast,
     gradient_dtype,
@@ -47,8 +49,6 @@ from dmf_utils.user_data.split import Split, split_entries
 from dmf_utils.user_data.supported_rank import supported_rank
 
 __all__ = ["Completion", "complete"]
-
-_DEEPEST = 30  # number of factors; the products' cost grows with it, and what is seen does not
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def complete(
         For arguments out of range, too few entries or none that differ, or a matrix that does not
         fit into memory; before any computing.
     """
-    depths = _checked_depths(depths)
+    depths = checked_depths(depths)
     start_norm, until_loss = positive(start_norm, "start_norm"), positive(until_loss, "until_loss")
     coarse = gradient_dtype(data.shape)
     tolerance = (
@@ -190,7 +190,7 @@ def complete(
     }
     kept = _kept(keep, judge, options, start)
     options["progress"] = say is not None
-    asked = runs_asked(_checked_center(center), depths, data.n_observed)
+    asked = runs_asked(checked_center(center), depths, data.n_observed)
     methods = _methods(asked, hidden or min(data.shape), start, options, kept)
     _check_method(method, methods)
     say = say or (lambda text: None)
@@ -243,35 +243,10 @@ def _completion(
     )
 
 
-def _checked_depths(depths: Sequence[int]) -> list[int]:
-    depths = [whole_number(depth, "depths", 1) for depth in depths]
-    if depths and max(depths) > _DEEPEST:
-        raise ValueError(
-            f"depths must be at most {_DEEPEST}, got {max(depths)}: what more factors change is "
-            "seen with a few"
-        )
-    if not depths or len(set(depths)) < len(depths):
-        raise ValueError(f"depths must be different numbers, at least one, got {depths}")
-    return depths
-
-
 def _check_method(method: str | None, methods: Sequence[Method]) -> None:
     if method is not None and method not in [one.name for one in methods]:
         named = ", ".join(one.name for one in methods)
         raise ValueError(f"method must be one of {named}, got {method!r}")
-
-
-def _checked_center(center: str | Sequence[str]) -> Literal["auto"] | list[Center]:
-    if isinstance(center, str) and center == "auto":
-        return "auto"
-    several = list(center) if isinstance(center, (list, tuple)) else [center]
-    known = ("none", "mean", "rows", "columns", "both")
-    if not several or any(one not in known or several.count(one) > 1 for one in several):
-        raise ValueError(
-            "center must be auto, none, mean, rows, columns or both, or different ones of these "
-            f"but auto, got {center!r}"
-        )
-    return several
 
 
 def _methods(

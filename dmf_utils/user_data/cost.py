@@ -1,4 +1,4 @@
-"""What a completion will cost, before it is begun: hidden size, memory and time."""
+"""What is asked of a completion, and what it will cost: runs, hidden size, memory and time."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import torch
 
+from dmf_utils._support.checks import whole_number
 from dmf_utils.factorization.initialization import Start
 from dmf_utils.flow.batch import prepare
 from dmf_utils.problems.completion import MatrixCompletion
@@ -20,6 +21,8 @@ from dmf_utils.user_data.offsets import Center
 
 __all__ = [
     "check_memory",
+    "checked_center",
+    "checked_depths",
     "choose_hidden",
     "expected_seconds",
     "forecast",
@@ -31,6 +34,7 @@ __all__ = [
 _FULL_UP_TO = 200  # a matrix with fewer rows or columns gets its full hidden size
 _RANKS, _LEAST, _MOST = 2, 50, 128  # hidden size over the rank that the data can carry; its limits
 _BOTH_WAYS, _ONE_WAY = 50_000, 300_000  # entries up to which all is run both ways, beyond which one
+_DEEPEST = 30  # number of factors; the products' cost grows with it, and what is seen does not
 _GRADIENTS = 700  # that a run and its repetitions on more entries take, roughly
 
 
@@ -101,6 +105,33 @@ def forecast(
         seconds = expected_seconds(problem, depths, start, hidden)
     size = f"{data.shape[0]} × {data.shape[1]}, {data.n_observed} observed"
     return f"{size}: {in_words(seconds)}, up to {max(memory / 2**30, 0.1):.1f} GiB of memory"
+
+
+def checked_depths(depths: Sequence[int]) -> list[int]:
+    """Different numbers of factors, at least one; a ValueError or TypeError says what is not."""
+    depths = [whole_number(depth, "depths", 1) for depth in depths]
+    if depths and max(depths) > _DEEPEST:
+        raise ValueError(
+            f"depths must be at most {_DEEPEST}, got {max(depths)}: what more factors change is "
+            "seen with a few"
+        )
+    if not depths or len(set(depths)) < len(depths):
+        raise ValueError(f"depths must be different numbers, at least one, got {depths}")
+    return depths
+
+
+def checked_center(center: str | Sequence[str]) -> Literal["auto"] | list[Center]:
+    """The ways to centre as a list, or "auto"; a ValueError says what is neither."""
+    if isinstance(center, str) and center == "auto":
+        return "auto"
+    several = list(center) if isinstance(center, (list, tuple)) else [center]
+    known = ("none", "mean", "rows", "columns", "both")
+    if not several or any(one not in known or several.count(one) > 1 for one in several):
+        raise ValueError(
+            "center must be auto, none, mean, rows, columns or both, or different ones of these "
+            f"but auto, got {center!r}"
+        )
+    return several
 
 
 def runs_asked(
