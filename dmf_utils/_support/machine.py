@@ -40,8 +40,13 @@ def memory_in_bytes() -> int:
     return psutil.virtual_memory().total
 
 
-def one_thread_environment() -> dict[str, str]:
+def one_thread_environment(at_once: int = 1) -> dict[str, str]:
     """Variables for a process whose products take one thread, but the large ones all processors.
+
+    Parameters
+    ----------
+    at_once
+        How many such processes share the processors: threads without one would wait and spin.
 
     Returns
     -------
@@ -50,4 +55,5 @@ def one_thread_environment() -> dict[str, str]:
     """
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    return dict.fromkeys(names, "1") | {LARGE_VARIABLE: os.environ.get(LARGE_VARIABLE, str(count))}
+    share = max(1, (count or 1) // at_once)
+    return dict.fromkeys(names, "1") | {LARGE_VARIABLE: os.environ.get(LARGE_VARIABLE, str(share))}

@@ -25,7 +25,7 @@ from dmf_utils.publishing.terminal import Display
 __all__ = ["LedgerError", "build_book", "locked"]
 
 _SECONDS_FOR_PAGES = 8.0
-_AT_ONCE = 2  # chapters, of those that keep one core busy each
+_AT_ONCE = 2  # chapters: more would want more memory
 
 
 class LedgerError(RuntimeError):
@@ -125,7 +125,7 @@ class _Build:
         patience: float,
     ) -> None:
         self.project, self.claims = project, claims
-        self.force, self.patience = force, patience
+        self.force, self.patience, self.at_once = force, patience, 1
         self.chapters = chapters
         self.measuring = [c for name, c in chapters.items() if name != LEDGER_CHAPTER]
         self.ledger = chapters.get(LEDGER_CHAPTER)
@@ -137,8 +137,8 @@ class _Build:
         steps = {chapter.name: chapter.expected_seconds for chapter in due}
         if self.ledger:
             steps[LEDGER_CHAPTER] = self.ledger.expected_seconds
-        alone = {chapter.name for chapter in due if chapter.uses_all_cores}
-        self.display = Display(steps | {"pages": _SECONDS_FOR_PAGES}, at_once=_AT_ONCE, alone=alone)
+        self.at_once = min(_AT_ONCE, max(1, len(due)))
+        self.display = Display(steps | {"pages": _SECONDS_FOR_PAGES}, at_once=self.at_once)
         if unchanged := [c.name for c in self.measuring if c not in due]:
             self.display.say(f"not executed again: {', '.join(unchanged)}")
         self._execute_all(due, keys)
@@ -158,28 +158,25 @@ class _Build:
         if stop.is_set():
             raise Stopped
         self.display.begin(chapter.name)
-        execute(chapter, key, self.display, stop, self.patience)
+        execute(chapter, key, self.display, stop, self.patience, self.at_once)
         self.display.end("executed")
 
     def _execute_all(self, due: list[Chapter], keys: dict[str, str]) -> None:
         """Execute what is due; the first that fails, or Ctrl-C, stops the others.
 
-        Chapters that keep one core busy go two at a time, the longest first: a long one that
-        begins last would run by itself at the end. Those that keep all of them busy go alone.
+        Two go at a time, the longest first: a long one that begins last would run by itself at the
+        end. What of one cannot be shared out, such as the last run of a sweep, leaves no core idle.
         """
-        alone = [chapter for chapter in due if chapter.uses_all_cores]
-        others = [chapter for chapter in due if not chapter.uses_all_cores]
-        others.sort(key=lambda chapter: -chapter.expected_seconds)
+        due = sorted(due, key=lambda chapter: -chapter.expected_seconds)
         stop = threading.Event()
-        for chapters, at_once in ((others, _AT_ONCE), (alone, 1)):
-            with ThreadPoolExecutor(at_once) as threads:
-                tasks = [threads.submit(self._execute, c, keys[c.name], stop) for c in chapters]
-                try:
-                    for task in as_completed(tasks):
-                        task.result()
-                except BaseException:
-                    stop.set()
-                    raise
+        with ThreadPoolExecutor(self.at_once) as threads:
+            tasks = [threads.submit(self._execute, c, keys[c.name], stop) for c in due]
+            try:
+                for task in as_completed(tasks):
+                    task.result()
+            except BaseException:
+                stop.set()
+                raise
 
     def _measure(self) -> list[dict[str, Any]]:
         notebooks = {chapter.name: pages.page(chapter) for chapter in self.measuring}

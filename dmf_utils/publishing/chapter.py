@@ -171,20 +171,6 @@ class Chapter:
         return _SECONDS_UNKNOWN if self.project.quick else self._stated_seconds
 
     @property
-    def uses_all_cores(self) -> bool:
-        """Whether no other chapter is to be executed beside it, as the notebook states.
-
-        At the quick size no chapter does: its problems are too small to be shared out.
-        """
-        stated = self.source.metadata.get("dmf", {}).get("uses_all_cores", False)
-        if not isinstance(stated, bool):
-            raise InputError(
-                f"{self.name}.ipynb: uses_all_cores in its metadata must be true or false, "
-                f"got {stated!r}"
-            )
-        return stated and not self.project.quick
-
-    @property
     def _stated_seconds(self) -> float:
         stated = self.source.metadata.get("dmf", {}).get("expected_seconds", _SECONDS_UNKNOWN)
         if isinstance(stated, bool) or not isinstance(stated, (int, float)) or not stated > 0:

@@ -18,7 +18,7 @@ import yaml
 from nbformat import NotebookNode
 
 from dmf_utils._support.errors import InputError
-from dmf_utils._support.machine import LARGE_VARIABLE, hardware, one_thread_environment
+from dmf_utils._support.machine import hardware, one_thread_environment
 from dmf_utils._support.notebooks import has_tag, read_notebook
 from dmf_utils._support.processes import Leashed
 from dmf_utils._support.provenance import versions
@@ -51,6 +51,7 @@ def execute(
     display: Display,
     stop: threading.Event | None = None,
     patience: float = PATIENCE,
+    at_once: int = 1,
 ) -> None:
     """Execute a chapter and keep that; a failing one leaves the last good execution in place.
 
@@ -66,6 +67,8 @@ def execute(
         Set by whoever wants it to end.
     patience
         How many times its expected seconds it may take.
+    at_once
+        How many chapters are executed side by side: they share the cores.
 
     Raises
     ------
@@ -78,7 +81,7 @@ def execute(
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="dmf-") as folder:
         output = Path(folder) / f"{chapter.name}.ipynb"
-        run_papermill(chapter, chapter.values, output, display, stop, patience)
+        run_papermill(chapter, chapter.values, output, display, stop, patience, at_once)
         seconds = round(time.monotonic() - start, 1)
         date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
         stated = versions(chapter.project.root)
@@ -92,6 +95,7 @@ def run_papermill(
     display: Display,
     stop: threading.Event | None = None,
     patience: float = PATIENCE,
+    at_once: int = 1,
 ) -> None:
     """Run papermill on a chapter, in a folder that holds nothing else than `output`.
 
@@ -112,7 +116,7 @@ def run_papermill(
     for attempt in range(1, _ATTEMPTS + 1):
         output.unlink(missing_ok=True)
         status, errors = _watch(
-            chapter, command, output, display, stop or threading.Event(), allowed
+            chapter, command, output, display, stop or threading.Event(), allowed, at_once
         )
         complaint = _failure(chapter.name, output, errors) if status else _left(chapter, output)
         if not complaint:
@@ -132,13 +136,14 @@ def _watch(
     display: Display,
     stop: threading.Event,
     allowed: float,
+    at_once: int,
 ) -> tuple[int, str]:
     """Run papermill; whatever ends this function, or this process, ends its kernel too."""
     loop, log = output.with_suffix(".progress"), output.with_suffix(".log")
     loop.unlink(missing_ok=True)
     start, seen, where = time.monotonic(), 0, "starting"
     with log.open("w", encoding="utf-8") as errors:
-        environment = _environment(chapter, loop)
+        environment = _environment(chapter, loop, at_once)
         with Leashed(command, stdout=errors, stderr=errors, env=environment) as papermill:
             while (status := papermill.wait(_SECONDS_BETWEEN_LOOKS)) is None:
                 if stop.is_set():
@@ -155,15 +160,12 @@ def _watch(
     return status, log.read_text(encoding="utf-8", errors="replace")
 
 
-def _environment(chapter: Chapter, loop: Path) -> dict[str, str]:
+def _environment(chapter: Chapter, loop: Path, at_once: int) -> dict[str, str]:
     project = chapter.project
-    # Beside another chapter even large products have one core, and threads without one would spin.
-    large = {} if chapter.uses_all_cores else {LARGE_VARIABLE: "1"}
     paths = filter(None, [str(_PACKAGE.parent), os.environ.get("PYTHONPATH")])
     return (
         os.environ
-        | one_thread_environment()
-        | large
+        | one_thread_environment(at_once)
         | {
             "DMF_PROGRESS": str(loop),
             "DMF_LEDGER": str(project.ledger),

@@ -6,7 +6,6 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Collection
 from pathlib import Path
 from typing import TextIO
 
@@ -32,9 +31,7 @@ class Display:
     stream
         Where to write; standard output by default.
     at_once
-        How many pieces are done at a time, each in a thread of its own,
-    alone
-        but for these, beside which nothing else is done.
+        How many pieces are done at a time, each in a thread of its own.
     """
 
     def __init__(
@@ -42,9 +39,8 @@ class Display:
         expected: dict[str, float],
         stream: TextIO | None = None,
         at_once: int = 1,
-        alone: Collection[str] = (),
     ) -> None:
-        self._expected, self._at_once, self._alone = expected, at_once, alone
+        self._expected, self._at_once = expected, at_once
         self._stream = stream or sys.stdout
         self._terminal = self._stream.isatty()
         self._start = self._last_line = time.monotonic()
@@ -95,9 +91,7 @@ class Display:
     def _time(self, loop: tuple[int, int, str] | None = None) -> str:
         now, here = time.monotonic(), self._here
         rest = sum(  # what is done counts 0
-            seconds / (1 if name in self._alone else self._at_once)
-            for name, seconds in self._expected.items()
-            if name != here.name
+            seconds for name, seconds in self._expected.items() if name != here.name
         )
         left = max(self._expected[here.name] - (now - here.start), 0.0)
         if loop is not None and (steps := loop[0] - here.loop_start[1]) > 0:
@@ -105,7 +99,7 @@ class Display:
             # but a sweep begins with its longest runs: it is trusted in full after a quarter.
             by_speed = (loop[1] - loop[0]) * (now - here.loop_start[2]) / steps
             left += max(by_speed - left, 0.0) * min(4 * loop[0] / loop[1], 1.0)
-        left += rest
+        left += rest / self._at_once
         told = f"about {clock(left)} left" if left >= 1 else "nearly done"
         return f"{clock(now - self._start)} elapsed, {told}"
 

@@ -494,9 +494,6 @@ def test_time_left_counts_what_is_done_together_once() -> None:
     progress.end("executed")
     progress.begin("b")
     assert stream.getvalue().endswith("[2/3] b · 0:00 elapsed, about 0:45 left\n")
-    alone = Display({"a": 40.0, "b": 30.0, "c": 30.0}, stream, at_once=2, alone={"b"})
-    alone.begin("a")
-    assert stream.getvalue().endswith("[1/3] a · 0:00 elapsed, about 1:25 left\n")
 
 
 @pytest.mark.usefixtures("nothing_runs")

@@ -1,4 +1,4 @@
-"""Which chapters are executed beside which: those that take all cores alone, others in pairs."""
+"""Which chapters are executed beside which, and what of the machine each has."""
 
 from __future__ import annotations
 
@@ -10,23 +10,22 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from dmf_utils._support.errors import InputError
 from dmf_utils.publishing import build, execution
 from dmf_utils.publishing.chapter import Chapter, read_chapters
 from dmf_utils.publishing.project import Project
 from dmf_utils.publishing.terminal import Display
 
-SECONDS = {"short": 10, "alone": 60, "long": 50, "middle": 20, "also_alone": 5}
+SECONDS = {"short": 10, "longest": 60, "long": 45, "middle": 20}
 
 
 @pytest.fixture
 def project(make_book) -> Project:
-    """Chapters with the expected seconds above; "alone" in a name says that it takes all cores."""
+    """Chapters with the expected seconds above."""
     made = make_book("1")
     small = nbformat.read(made.book / "small.ipynb", as_version=4)
     contents = made.book / "_toc.yml"
     for name, seconds in SECONDS.items():
-        small.metadata["dmf"] = {"expected_seconds": seconds, "uses_all_cores": "alone" in name}
+        small.metadata["dmf"] = {"expected_seconds": seconds}
         nbformat.write(small, made.book / f"{name}.ipynb")
         contents.write_text(contents.read_text() + f"- file: {name}\n")
     return made
@@ -49,41 +48,50 @@ def executed(project: Project, monkeypatch: pytest.MonkeyPatch) -> list[set[str]
     monkeypatch.setattr(build, "execute", pretend)
     chapters = {name: c for name, c in read_chapters(project).items() if name in SECONDS}
     book = build._Build(project, chapters, {}, force=True, patience=1.0)
-    book.display = Display(dict(SECONDS))
+    book.display, book.at_once = Display(dict(SECONDS)), build._AT_ONCE
     book._execute_all(list(chapters.values()), dict.fromkeys(chapters, ""))
     return ended
 
 
-def test_those_that_take_all_cores_are_executed_alone_the_others_longest_first(
+def test_two_are_executed_at_a_time_the_longest_first(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beside = executed(project, monkeypatch)
-    # "middle" ends first, then "short", that began beside "long" at its end.
-    assert beside[:3] == [{"long", "middle"}, {"long", "short"}, {"long", "middle", "short"}]
-    assert sorted(map(sorted, beside[3:])) == [["alone"], ["also_alone"]]
+    # "long" ends first, then "middle", that began when it ended beside "longest", then the rest.
+    assert beside[0] == {"longest", "long"}
+    assert all({"longest", "middle"} <= names for names in beside[1:3])
+    assert "short" not in beside[0]
+    assert sum(map(len, beside)) > len(beside)
 
 
-def test_at_the_quick_size_none_takes_all_cores(
+def test_chapters_side_by_side_share_the_threads_of_large_products(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quick = Project(project.root, quick=True)
-    assert any({"alone", "long"} <= beside for beside in executed(quick, monkeypatch))
-
-
-def test_beside_another_chapter_large_products_have_one_thread(project: Project) -> None:
-    chapters, loop = read_chapters(project), Path("loop")
+    monkeypatch.delenv("DMF_THREADS", raising=False)
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = {
-        name: execution._environment(chapters[name], loop)["DMF_THREADS"]
-        for name in ("alone", "short")
-    }
-    assert threads == {"alone": os.environ.get("DMF_THREADS", str(count)), "short": "1"}
+    chapter = read_chapters(project)["short"]
+    threads = [
+        int(execution._environment(chapter, Path("loop"), at_once)["DMF_THREADS"])
+        for at_once in (1, 2, 10 * count)
+    ]
+    assert threads == [count, max(1, count // 2), 1]
 
 
-def test_what_a_notebook_says_of_its_cores_must_be_true_or_false(project: Project) -> None:
-    path = project.book / "short.ipynb"
-    notebook = nbformat.read(path, as_version=4)
-    notebook.metadata["dmf"]["uses_all_cores"] = "yes"
-    nbformat.write(notebook, path)
-    with pytest.raises(InputError, match=r"short\.ipynb: uses_all_cores .* got 'yes'"):
-        _ = read_chapters(project)["short"].uses_all_cores
+def test_a_chapter_that_is_executed_by_itself_has_all_cores(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = {}
+
+    def pretend(chapter: Chapter, *rest: object) -> None:
+        shares[chapter.name] = rest[-1]
+
+    monkeypatch.setattr(build, "execute", pretend)
+    chapters = {name: c for name, c in read_chapters(project).items() if name in SECONDS}
+    for names in (["short"], ["short", "long", "middle"]):
+        book = build._Build(project, chapters, {}, force=True, patience=1.0)
+        monkeypatch.setattr(book, "_is_due", lambda chapter, *_, names=names: chapter.name in names)
+        monkeypatch.setattr(book, "_measure", list)
+        monkeypatch.setattr(book, "_refuse_worse", lambda rows: None)
+        monkeypatch.setattr(book, "_build_pages", lambda: None)
+        book.run(None)
+        assert {shares.pop(name) for name in names} == {min(2, len(names))}
