@@ -46,6 +46,8 @@ def gradient_flow(
 
     Dormand–Prince 5(4) with step control; where its stability, not its accuracy, limits the step,
     the stabilized method of `chebyshev` takes over as long as it goes farther for an evaluation.
+    Where that would take more than 256 stages and the loss is quadratic, as while small modes wait
+    beside learned ones, the linearly implicit method of `rosenbrock` does if it costs less.
     The end is located on the step's interpolant: the loss there is `until_loss` to 1 %.
 
     Parameters
@@ -76,9 +78,10 @@ def gradient_flow(
     max_steps : int
         Accepted steps after which a run is given up.
     max_gradients : int
-        Gradients after which it is given up, at the end of the step that reached them. A step of
-        the stabilized method takes up to 16384 while something waits, so this is what bounds the
-        time. A run whose next motion is known to lie beyond them is given up at once, and says so.
+        Gradients after which it is given up, at the end of the step that reached them; a Hessian
+        times a direction counts as two. A step of the stabilized method takes up to 16384 while
+        something waits, so this is what bounds the time. A run whose next motion is known to lie
+        beyond them is given up at once, and says so.
     progress : bool
         Whether to show a bar.
     device, dtype

@@ -20,6 +20,7 @@ from dmf_utils.flow.chebyshev import (
 )
 from dmf_utils.flow.curvature import spectral_radius
 from dmf_utils.flow.dormand_prince import dormand_prince_step
+from dmf_utils.flow.resting import rests
 from dmf_utils.flow.step import Step, Workspace
 from dmf_utils.flow.step_size import StepControl, is_hidden, tolerated_error
 from dmf_utils.flow.termination import LOOK_AFTER, Aim, Method, Termination
@@ -85,7 +86,8 @@ class FlowBatch:
         stiff = [b for b in active if self.runs[b].is_stiff]
         smooth = [b for b in active if not self.runs[b].is_stiff]
         stages = {b: self._stages(b) for b in stiff}
-        stiff.sort(key=lambda b: -stages[b])
+        resting = [b for b in stiff if self.runs[b].resting is not None]
+        stiff = sorted((b for b in stiff if b not in resting), key=lambda b: -stages[b])
         fine = {b for b in active if self._must_be_fine(b)}
         if fine and self.fine_workspace is None:
             self.fine_workspace = self._workspace(self.states[0].dtype)
@@ -99,6 +101,8 @@ class FlowBatch:
                         [stages[b] for b in chosen] if chosen[0] in stages else None,
                         workspace,
                     )
+        for b in resting:
+            self._step([b], None, self.workspace)
 
     def _workspace(self, dtype: torch.dtype) -> Workspace:
         room = len(self.states), 9, *self.states[0].shape
@@ -110,7 +114,11 @@ class FlowBatch:
         h = [min(self.runs[b].step, self.aim.end_time - self.runs[b].time) for b in group]
         states, gradients = [self.states[b] for b in group], [self.gradients[b] for b in group]
         origin = self._taken(group), states, gradients, h
-        if stages is None:
+        resting = self.runs[group[0]].resting
+        if resting is not None:  # a group of its own
+            tolerated = self.runs[group[0]].tolerated * float(torch.linalg.vector_norm(states[0]))
+            step = resting.step(states[0], h[0], tolerated)
+        elif stages is None:
             step = dormand_prince_step(*origin, workspace)
         else:
             expected = [self.runs[b].expected(size) for b, size in zip(group, h, strict=True)]
@@ -124,7 +132,7 @@ class FlowBatch:
                 stages=None if stages is None else stages[i],
                 is_faster=step.speeds[i] > self.runs[b].speed,
                 is_last=stages is None and self.aim.is_reached(0.01 * step.losses[i]),
-                is_bounded=math.isfinite(self.runs[b].longest),
+                is_bounded=resting is not None or math.isfinite(self.runs[b].longest),
             )
             self.runs[b].tolerated = tolerated / max(step.sizes[i], 1e-300)
             self._settle(b, step, i, h[i], step.errors[i] / tolerated)
@@ -171,6 +179,9 @@ class FlowBatch:
             )
             run.curvature, run.curvature_age = 1.1 * seen, 0  # seen from below
             run.n_gradients += n
+        if rests(run, self._taken([b]), self.states[b], self.termination.origins[b]):
+            run.seconds += time.perf_counter() - begin
+            return 0
         most = run.most_stages
         if most > MAX_STAGES:
             most = max(MAX_STAGES, min(most, self.aim.max_gradients - run.n_gradients))
@@ -192,8 +203,8 @@ class FlowBatch:
             return self._reject(b, h, error if math.isfinite(loss) else math.inf)
         move, size, evaluations = step.moves[i], step.sizes[i], step.evaluations[i]
         # Rounding alone moves by more the more stages there are.
-        run.is_still = move < 1e-13 * max(1.0, 0.1 * evaluations) * size
-        stages = evaluations if run.is_stiff else None
+        stages = evaluations if run.is_stiff and run.resting is None else None
+        run.is_still = move < 1e-13 * max(1.0, 0.1 * (stages or 1)) * size
         run.is_hidden = run.is_still or is_hidden(self.aim.tolerance, size, move, stages)
         run.n_steps, run.speed = run.n_steps + 1, step.speeds[i]
         state, is_at_end = self._arrive(b, step, i, h)
@@ -203,6 +214,8 @@ class FlowBatch:
             return self.termination.stop_at_limit(b, state)
         self.states[b] = state
         self.gradients[b].copy_(step.gradients[i])
+        if run.resting is not None:
+            run.resting.accept()
         self._choose_next_step(b, step, i, h, error)
         run.still_steps = run.still_steps + 1 if run.is_hidden else 0
         if run.still_steps >= LOOK_AFTER or run.n_gradients >= run.next_look:
@@ -246,6 +259,8 @@ class FlowBatch:
         run.next_step(error, accepted=True)
         run.longest = run.longest if run.is_hidden else math.inf
         run.step = min(run.step, run.longest)
+        if run.resting is not None and run.is_hidden and math.isinf(run.longest):
+            run.step = min(run.step, h)  # until it is known what waits
         # What is hidden, and not known to wait, may be at rest.
         is_bounded = not run.is_hidden or math.isfinite(run.longest)
         run.most_stages = MOST_STAGES if is_bounded else MAX_STAGES

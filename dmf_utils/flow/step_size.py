@@ -7,6 +7,7 @@ import math
 from torch import Tensor
 
 from dmf_utils.flow.chebyshev import MAX_STAGES
+from dmf_utils.flow.rosenbrock import RosenbrockSteps
 from dmf_utils.flow.trajectory import Recorder
 
 __all__ = ["FASTEST_GROWTH", "StepControl", "is_hidden", "tolerated_error"]
@@ -99,6 +100,8 @@ class StepControl:
         self.is_stiff = False  # whether the Chebyshev method steps it
         self.curvature: float | None = None  # the largest, as last estimated
         self.most_stages = MAX_STAGES  # of a Chebyshev step
+        self.resting: RosenbrockSteps | None = None  # which steps it while something waits
+        self.most_explicit = MAX_STAGES  # of a Chebyshev step, beyond which that is tried
         self.curvature_age = 0  # steps since then
         self.direction: Tensor | None = None  # in which it was seen
         self.missed: Tensor | None = None  # by the last step, `Step.missed`

@@ -13,6 +13,7 @@ from torch import Tensor
 from dmf_utils.factorization.product import product_matrix
 from dmf_utils.flow.batch import Factorizations
 from dmf_utils.flow.chebyshev import MOST_STAGES, chebyshev_stages, longest_chebyshev_step
+from dmf_utils.flow.resting import may_rest, will_rest
 from dmf_utils.flow.step_size import StepControl
 from dmf_utils.flow.trajectory import Status, Trajectory
 from dmf_utils.flow.waiting import Waiting, broken_law, smallest_resolved_loss, what_waits
@@ -21,6 +22,7 @@ __all__ = ["LOOK_AFTER", "Aim", "Method", "Termination"]
 
 LOOK_AFTER = 10  # steps that rounding hides, whether anything waits
 _OF_A_RATE = 0.15  # over it: the longest step while rounding hides what grows so
+_OF_A_RESTING_STEP = 50  # gradients, at least
 _ROUNDED_OFF = 0.05  # of what waits: more than may be
 
 Method = Literal["automatic", "dormand-prince"]
@@ -112,7 +114,9 @@ class Termination:
             run.longest = _OF_A_RATE / max(waiting.rate, 1e-300)
             run.step, run.still_steps = min(run.step, run.longest), -5 * LOOK_AFTER
             # What every step rounds off adds up while what waits grows e-fold.
-            steps = max(1.0, 0.1 / max(waiting.rate * run.step, 1e-300))
+            # Linearly implicit steps round in bases in which nothing large stands beside it.
+            step = run.longest if will_rest(run, self.alone(b), state) else run.step
+            steps = max(1.0, 0.1 / max(waiting.rate * step, 1e-300))
             if waiting.rounding * math.sqrt(steps) > _ROUNDED_OFF:
                 run.detail = (
                     f"from time {run.time:.3g} on, what waits at a saddle is smaller than rounding"
@@ -132,7 +136,9 @@ class Termination:
         if run.curvature is not None:
             longest = max(longest, longest_chebyshev_step(run.curvature, MOST_STAGES))
         longest = min(longest, _OF_A_RATE / max(waiting.rate, 1e-300))
-        if run.curvature is not None:
+        if run.is_stiff and may_rest(self.alone(b), self.origins[b]):
+            longest, each = _OF_A_RATE / max(waiting.rate, 1e-300), _OF_A_RESTING_STEP
+        elif run.curvature is not None:
             each = chebyshev_stages(longest, run.curvature)
         steps = ahead / longest / (1.0 if run.is_still else 2.0)
         if steps > aim.max_steps - run.n_steps:

@@ -19,7 +19,14 @@ from dmf_utils._support.threads import few_threads
 from dmf_utils.factorization.product import balancedness_gap, product_matrix
 from dmf_utils.problems.base import Problem
 
-__all__ = ["Waiting", "broken_law", "lowest_level", "smallest_resolved_loss", "what_waits"]
+__all__ = [
+    "Waiting",
+    "broken_law",
+    "is_swallowed",
+    "lowest_level",
+    "smallest_resolved_loss",
+    "what_waits",
+]
 
 _GAP = 1e-2  # between singular values, with which those below belong to a level of their own
 _VISIBLE = 1e-3  # of the largest singular value of the factors
@@ -128,6 +135,22 @@ def lowest_level(factors: Sequence[Tensor]) -> float:
         return 0.0
     gaps = (values[1:] < _GAP * values[:-1]).nonzero()
     return float(values[int(gaps[-1]) + 1 if len(gaps) else 0 :].norm())
+
+
+def is_swallowed(before: Sequence[Tensor], after: Sequence[Tensor]) -> bool:
+    """Whether rounding has swallowed a singular value: what is left of it has no sign to keep.
+
+    Parameters
+    ----------
+    before, after : list of Tensor, shape (d_j, d_{j-1})
+        Two states of one flow, in double precision.
+    """
+    with few_threads(1):
+        pairs = [
+            [torch.linalg.svdvals(W) for W in both] for both in zip(before, after, strict=True)
+        ]
+    least = 4 * torch.finfo(torch.float64).eps * max(float(now[0]) for _, now in pairs)
+    return any(float(now[-1]) < least <= float(then[-1]) for then, now in pairs)
 
 
 def smallest_resolved_loss(problem: Problem, W: Tensor, depth: int) -> float:

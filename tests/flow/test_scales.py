@@ -95,6 +95,14 @@ def half_times(depth, goals, start, within, **options):
         (4, (6.0, 1.2), 1e-10, 5e-4),  # by steps of more than 256 stages
         (5, (4.0, 2.0), 1e-3, 5e-4),
         (6, (2.0, 1.0), 1e-3, 5e-4),
+        # Linearly implicit: the stabilized method would take from 300,000 gradients to millions.
+        (3, (300.0, 1.0), 1e-12, 1e-3),
+        (3, (10.0, 1.0), 1e-24, 1e-3),
+        (3, (1e4, 1.0), 1e-24, 1e-3),
+        (4, (10.0, 1.0), 1e-24, 1e-3),
+        (5, (50.0, 1.0), 1e-10, 1e-3),
+        (6, (10.0, 1.0), 1e-12, 1e-3),
+        (3, (100.0, 10.0, 1.0), 1e-12, 1e-3),
     ],
 )
 def test_waiting_modes_are_learned_in_time(depth, goals, start, within):
@@ -232,6 +240,14 @@ def test_an_error_is_judged_by_the_motion_and_by_the_state():
 
 # --- standstill -----------------------------------------------------------------------------------
 
+
+class OfAUser:
+    """A problem whose Hessian the engine does not know."""
+
+    def __init__(self, problem):
+        self.shape, self.loss_and_gradient = problem.shape, problem.loss_and_gradient
+
+
 LARGE_AND_SMALL = FullObservation(torch.diag(torch.tensor([1e4, 1.0, 0, 0], dtype=DOUBLE)))
 
 
@@ -240,7 +256,7 @@ LARGE_AND_SMALL = FullObservation(torch.diag(torch.tensor([1e4, 1.0, 0, 0], dtyp
     [(4, 1e-12, (1e4, 1.0)), (3, 1e-28, (10.0, 1.0)), (5, 1e-13, (1e3, 1.0))],
 )
 def test_what_waits_is_not_taken_for_rest(depth, norm, goals):
-    problem = FullObservation(torch.diag(torch.tensor([*goals, 0, 0], dtype=DOUBLE)))
+    problem = OfAUser(FullObservation(torch.diag(torch.tensor([*goals, 0, 0], dtype=DOUBLE))))
     with pytest.warns(RuntimeWarning, match=r"'step limit'.*nothing moves before time"):
         run = gradient_flow(problem, depth, gaussian(norm, 0), None, until_time=1e30)
     assert run.time < 1e30
@@ -254,11 +270,20 @@ def test_what_waits_is_not_taken_for_rest(depth, norm, goals):
 
 
 def test_gradients_that_do_not_reach_the_next_motion_are_not_made():
-    problem = FullObservation(torch.diag(torch.tensor([300.0, 1.0, 0, 0], dtype=DOUBLE)))
+    target = torch.diag(torch.tensor([300.0, 1.0, 0, 0], dtype=DOUBLE))
+    problem = OfAUser(FullObservation(target))
     limit = {"until_time": 1e9, "max_steps": 10**7, "max_gradients": 20_000}
     with pytest.warns(RuntimeWarning, match=r"'step limit'.*and the gradients left end sooner"):
         run = gradient_flow(problem, 3, gaussian(1e-15, 3), None, **limit)
     assert run.n_gradients < 10_000
+
+
+def test_a_deep_wait_costs_few_gradients():
+    problem = FullObservation(torch.diag(torch.tensor([10.0, 1.0, 0, 0], dtype=DOUBLE)))
+    run = gradient_flow(problem, 6, gaussian(1e-12, 0), 1e-4)
+    assert run.status is Status.reached
+    assert run.n_gradients < 30_000  # some eight millions by the stabilized method
+    assert float(torch.linalg.svdvals(run.product)[1]) > 0.9
 
 
 def test_a_mode_that_waits_far_below_large_ones_is_learned():
