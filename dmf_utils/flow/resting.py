@@ -32,9 +32,11 @@ def may_rest(batch: Factorizations, state: Tensor) -> bool:
 
 def will_rest(run: StepControl, batch: Factorizations, state: Tensor) -> bool:
     """Whether a run is stepped so at the latest when its steps are as long as they may be."""
-    if run.curvature is None or not run.is_stiff or not may_rest(batch, state):
+    if not may_rest(batch, state):
         return False
-    stages = chebyshev_stages(min(run.longest, 1e100), run.curvature)
+    # At rest, steps of Dormand–Prince grow to some three over the largest curvature, no further.
+    curvature = run.curvature if run.is_stiff and run.curvature is not None else 1 / run.step
+    stages = chebyshev_stages(min(run.longest, 1e100), curvature)
     return run.resting is not None or stages > run.most_explicit
 
 

@@ -136,7 +136,7 @@ class Termination:
         if run.curvature is not None:
             longest = max(longest, longest_chebyshev_step(run.curvature, MOST_STAGES))
         longest = min(longest, _OF_A_RATE / max(waiting.rate, 1e-300))
-        if run.is_stiff and may_rest(self.alone(b), self.origins[b]):
+        if may_rest(self.alone(b), self.origins[b]):
             longest, each = _OF_A_RATE / max(waiting.rate, 1e-300), _OF_A_RESTING_STEP
         elif run.curvature is not None:
             each = chebyshev_stages(longest, run.curvature)

@@ -173,7 +173,7 @@ def test_automatic_method_returns_to_dormand_prince():
     target = torch.diag(torch.tensor([1.0, 20.0], dtype=torch.float64))
     first = torch.diag(torch.tensor([0.3, 1e-100], dtype=torch.float64))
     with count_steps() as steps:
-        run = gradient_flow(FullObservation(target), start=[first, first], until_loss=1e-9)
+        run = gradient_flow(FullObservation(target), start=[first, first], tolerance=2.5e-5)
     order = "".join(steps["order"]).replace("s", "")
     assert "dc" in order
     assert "cd" in order
@@ -814,7 +814,7 @@ def test_flow_to_the_zero_matrix_rests_there(depth, method):
     assert run.time == 1e4
     # At depth 1 by the factor exp(-t): below what double precision can tell from zero.
     assert run.loss < {1: 1e-300, 2: 1e-9, 3: 1e-6}[depth]
-    assert run.loss == pytest.approx(0.5 * float(run.product.square().sum()), abs=1e-300)
+    assert run.loss == pytest.approx(0.5 * float(run.product.square().sum()), rel=1e-12, abs=1e-300)
 
 
 class ByAutograd:
