@@ -30,7 +30,7 @@ DEFAULTS: dict[str, Any] = {
     "start": "gaussian",  # or "identity", "balanced"
     "norm": 1e-2,  # Frobenius norm of the product matrix at time 0
     "until_loss": 1e-6,
-    "tolerance": 5e-6,  # of the flow
+    "tolerance": 2.5e-5,  # of the flow
     "gradient_precision": "float64",  # of the flow; "float32" halves the time of a gradient
     "learning_rate": 1e-3,  # of descent
     "max_steps": 1_000_000,

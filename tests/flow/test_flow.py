@@ -207,12 +207,12 @@ def test_steps_are_accepted_where_their_error_is_tolerated():
         speed = math.inf
         for (origin, end, error, loss, method, more), (following, *_) in pairwise(tried):
             is_last = method == "d" and loss <= 1e-4
-            most = 5e-6 * float(end.norm()) * (0.3 if is_last else 1.0)
+            most = 2.5e-5 * float(end.norm()) * (0.3 if is_last else 1.0)
             # Of the motion: 0.2 or 1.6 times the root of the tolerance, or 3 times its power 3/4
             # while the flow speeds up; and rounding.
-            share = 0.2 * 5e-6**0.5 if method == "d" else 1.6 * 5e-6**0.5
+            share = (0.2 if method == "d" else 1.6) * 2.5e-5**0.5
             if method == "c" and more["speed"] > speed:
-                share = 3 * 5e-6**0.75
+                share = 3 * 2.5e-5**0.75
             rounding = 2e-16 * (4 if method == "d" else more["stages"] ** 2) * float(end.norm())
             most = min(most, share * float((end - origin).norm()) + rounding)
             tolerated = error <= {"d": 1.0, "c": 1.5}[method] * most * (1 + 1e-9)
@@ -222,13 +222,28 @@ def test_steps_are_accepted_where_their_error_is_tolerated():
     assert rejected > 2
 
 
+def test_where_times_are_asked_the_clock_counts_for_more():
+    asked = {"until_time": 50.0}
+    loose, fine, both = (
+        gradient_flow(completion(), 3, gaussian(1e-2, 0), None, **asked, **options)
+        for options in ({"tolerance": 2.5e-5}, {"tolerance": 5e-6}, {})
+    )
+    assert torch.equal(both.product, fine.product)
+    assert both.n_gradients > loose.n_gradients
+    coarse, plain = (
+        gradient_flow(completion(), 3, gaussian(1e-2, 0), 1e-3, **options)
+        for options in ({"tolerance": 2.5e-5}, {})
+    )
+    assert torch.equal(plain.product, coarse.product)
+
+
 def test_steps_shrink_ahead_of_a_mode_that_grows():
     # A mode that grows as it is learned wants shorter and shorter steps. A controller that only
     # looks at the last error is surprised at every second one of them.
     with count_steps() as steps:
         gradient_flow(completion(), 3, gaussian(1e-3, 0), 0.1, method="dormand-prince")
     tried = steps["tried"]
-    rejected = sum(error > 5e-6 * float(end.norm()) for _, end, error, *_ in tried)
+    rejected = sum(error > 2.5e-5 * float(end.norm()) for _, end, error, *_ in tried)
     assert len(tried) > 25
     assert rejected <= 0.15 * len(tried)
 
@@ -683,7 +698,7 @@ def test_gradients_in_single_precision(depth, kind):
         assert one.status is Status.reached
         assert one.product.dtype == one.factors[0].dtype == torch.float64
         miss, tolerated = distance(one.product, best.product), distance(other.product, best.product)
-        assert miss < 2 * tolerated + 1e-5
+        assert miss < 2 * tolerated + 2.5e-5  # the tolerance: either may be lucky
         # The end is located in double precision.
         assert float(p.loss(one.product)) == pytest.approx(1e-5, rel=1e-4)
         assert one.loss == pytest.approx(float(p.loss(one.product)), rel=1e-9)
