@@ -19,6 +19,7 @@ from torch import Tensor
 from dmf_utils._support.threads import few_threads
 from dmf_utils.flow.hessian import Linearized, Turned
 from dmf_utils.flow.step import Step, norms
+from dmf_utils.flow.waiting import GAP, ZERO
 from dmf_utils.problems.base import SquaredLoss
 
 __all__ = ["Blocks", "RosenbrockSteps", "conjugate_gradients"]
@@ -26,14 +27,12 @@ __all__ = ["Blocks", "RosenbrockSteps", "conjugate_gradients"]
 _GAMMA = 0.5
 _AT = ((), (), (2.0, 0.0), (2.0, 0.0, 1.0))  # where a stage takes its gradient
 _FROM = ((), (4.0,), (1.0, -1.0), (1.0, -1.0, -8 / 3))  # what it takes over from those before
-_GAP = 1e-2  # between singular values, with which those below belong to a level of their own
 _OF_ITSELF = 1e-6  # what a solution misses of a block that waits
 _OF_THE_ERROR = 1e-2  # what it misses of the learned block, of a step's error
 _OF_A_LEVEL = 1e-3  # error of a step in each level that waits, over that level
 _ITERATIONS = 1000  # of one solution; then a shorter step is tried
 _RENEWED = 20  # steps, after which the bases are chosen anew
 _HIDDEN = 1e-12  # of the factors: what is smaller need not be followed
-_ZERO = 1e-290
 
 
 class Blocks:
@@ -64,8 +63,8 @@ class Blocks:
             for left, W, right in zip(self.bases[1:], factors, self.bases[:-1], strict=True)
         )
         self.point = torch.cat([W.reshape(-1) for W in turned])
-        values = torch.cat([s for _, s, _ in parts]).sort(descending=True).values.clamp_min(_ZERO)
-        cuts = values[1:][values[1:] < _GAP * values[:-1]]
+        values = torch.cat([s for _, s, _ in parts]).sort(descending=True).values.clamp_min(ZERO)
+        cuts = values[1:][values[1:] < GAP * values[:-1]]
         levels = [_levels(parts[0][1], self.shapes[0][1], cuts)]
         levels += [
             _levels(s, shape[0], cuts) for (_, s, _), shape in zip(parts, self.shapes, strict=True)

@@ -165,7 +165,7 @@ class StepControl:
         if self.is_stiff:
             self.curvature_age += 1
             if self.curvature is not None and self.step * self.curvature < 1.0:
-                self.is_stiff, self.missed = False, None
+                self.is_stiff, self.missed, self.resting = False, None, None
                 self.previous_error, self.would_have_done = 1e-2, 0.0
                 self.step = min(1.5 * self.step, 2.5 / max(self.curvature, 1e-300))
         elif curvature is not None and step_taken * curvature > 1.8:

@@ -20,6 +20,8 @@ from dmf_utils.factorization.product import balancedness_gap, product_matrix
 from dmf_utils.problems.base import Problem
 
 __all__ = [
+    "GAP",
+    "ZERO",
     "Waiting",
     "broken_law",
     "is_swallowed",
@@ -28,9 +30,9 @@ __all__ = [
     "what_waits",
 ]
 
-_GAP = 1e-2  # between singular values, with which those below belong to a level of their own
+GAP = 1e-2  # between singular values, with which those below belong to a level of their own
 _VISIBLE = 1e-3  # of the largest singular value of the factors
-_ZERO = 1e-290
+ZERO = 1e-290
 
 
 class Waiting(NamedTuple):
@@ -98,7 +100,7 @@ def what_waits(problem: Problem, factors: Sequence[Tensor], speed: float) -> Wai
 
 
 def _time_to_grow(a: float, to: float, rate: float, depth: int) -> float:
-    if a <= _ZERO or rate <= _ZERO:
+    if a <= ZERO or rate <= ZERO:
         return math.inf
     if a >= to:
         return 0.0
@@ -117,7 +119,7 @@ def _rounding(parts: Sequence[tuple[Tensor, Tensor, Tensor]], k: int) -> float:
         signs = 1 - 2 * (torch.arange(W.numel()).view(W.shape) * 7 % 5 % 2).to(W)
         rounded = torch.finfo(W.dtype).eps * W * signs
         rest = torch.linalg.matrix_norm(U[:, k:].mT @ rounded @ Vh[k:].mT)
-        level = max(float(torch.linalg.vector_norm(s[k:])), _ZERO)
+        level = max(float(torch.linalg.vector_norm(s[k:])), ZERO)
         worst = max(worst, float(rest) / level)
     return worst
 
@@ -130,10 +132,10 @@ def lowest_level(factors: Sequence[Tensor]) -> float:
     with few_threads(1):
         found = torch.cat([torch.linalg.svdvals(W) for W in factors])
     values = found.sort(descending=True).values
-    values = values[values > _ZERO]
+    values = values[values > ZERO]
     if not values.numel():
         return 0.0
-    gaps = (values[1:] < _GAP * values[:-1]).nonzero()
+    gaps = (values[1:] < GAP * values[:-1]).nonzero()
     return float(values[int(gaps[-1]) + 1 if len(gaps) else 0 :].norm())
 
 

@@ -309,6 +309,17 @@ def test_a_deep_wait_costs_few_gradients():
     assert float(torch.linalg.svdvals(run.product)[1]) > 0.9
 
 
+def test_runs_that_wait_in_a_batch_are_those_that_wait_alone():
+    problem = FullObservation(torch.diag(torch.tensor([10.0, 1.0, 0, 0], dtype=DOUBLE)))
+    starts = [gaussian(1e-12, 0), gaussian(1e-2, 2), gaussian(1e-11, 1)]
+    together = gradient_flow(problem, 4, starts, 1e-4)
+    for start, run in zip(starts, together, strict=True):
+        alone = gradient_flow(problem, 4, start, 1e-4)
+        assert run.status is alone.status is Status.reached
+        assert run.n_gradients == alone.n_gradients
+        torch.testing.assert_close(run.product, alone.product, rtol=0, atol=1e-9)
+
+
 def test_a_mode_that_waits_far_below_large_ones_is_learned():
     problem, factors = waiting(2, (1e3, 1.0), 1e-18)
     run = gradient_flow(problem, start=factors, until_loss=1e-6)
