@@ -29,10 +29,7 @@ _AT = ((), (), (2.0, 0.0), (2.0, 0.0, 1.0))  # where a stage takes its gradient
 _FROM = ((), (4.0,), (1.0, -1.0), (1.0, -1.0, -8 / 3))  # what it takes over from those before
 _OF_ITSELF = 1e-6  # what a solution misses of a block that waits
 _OF_THE_ERROR = 1e-2  # what it misses of the learned block, of a step's error
-_OF_A_LEVEL = 1e-3  # error of a step in each level that waits, over that level
 _ITERATIONS = 1000  # of one solution; then a shorter step is tried
-_RENEWED = 20  # steps, after which the bases are chosen anew
-_HIDDEN = 1e-12  # of the factors: what is smaller need not be followed
 
 
 class Blocks:
@@ -95,13 +92,6 @@ class Blocks:
     def squares(self, point: Tensor) -> Tensor:
         """Squared norm of every block, shape (count,): of each pair of levels, in all factors."""
         return point.new_zeros(self.count).index_add_(0, self._block, point.square())
-
-    def lost(self, error: Tensor, point: Tensor) -> float:
-        """The largest `error` within a level that waits, over that level; both of shape (P,)."""
-        levels = math.isqrt(self.count)
-        of_error, of_point = (self.squares(x)[levels + 1 :: levels + 1] for x in (error, point))
-        least = (_HIDDEN * float(norms(point))) ** 2
-        return math.sqrt(max((of_error / of_point.clamp_min(least)).tolist(), default=0.0))
 
 
 def _levels(values: Tensor, size: int, cuts: Tensor) -> Tensor:
@@ -180,14 +170,10 @@ class RosenbrockSteps:
     """
 
     def __init__(self, problem: SquaredLoss, factors: Sequence[Tensor]) -> None:
-        self._problem, self.cost = problem, 0
-        self._begin(factors)
-        self._next: tuple[Tensor, Linearized] | None = None
-
-    def _begin(self, factors: Sequence[Tensor]) -> None:
-        self.blocks, self._age = Blocks(self._problem, factors), 0
+        self.blocks = Blocks(problem, factors)
         self._at = Linearized(self.blocks.problem, self.blocks.factors(self.blocks.point))
-        self._unpaid = 2  # gradients: at zero and here
+        self.cost, self._unpaid = 0, 2  # gradients: at zero and here
+        self._next: tuple[Tensor, Linearized] | None = None
 
     def step(self, state: Tensor, h: float, least: float) -> Step:
         """Try a step of size `h`.
@@ -216,7 +202,6 @@ class RosenbrockSteps:
         self.cost += 1
         self._next = point, end
         found = [float(norms(of)) for of in (error, moved, end.gradient)]
-        found[0] = max(found[0], least * blocks.lost(error, point) / _OF_A_LEVEL)
         to = blocks.turned_back(point)
         slopes = [blocks.turned_back(of.gradient) for of in (first, end)]
         return self._made(to, slopes[1][None], [end.loss], found, state, slopes[0], h)
@@ -276,10 +261,5 @@ class RosenbrockSteps:
 
     def accept(self) -> None:
         """Go on from the end of the step that was tried last."""
+        # In the bases of the first step: what waits is not rounded beside what is large.
         self.blocks.point, self._at = self._next
-        self._age += 1
-        if self._age >= _RENEWED:
-            # Turned back by each step's own bases: what waits is rounded once in so many steps.
-            state = self.blocks.turned_back(self.blocks.point)
-            pieces = state.split(self.blocks.sizes)
-            self._begin([W.view(s) for W, s in zip(pieces, self.blocks.shapes, strict=True)])
