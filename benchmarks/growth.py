@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
-import sys
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
@@ -13,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from benchmarks.memory import peak_bytes
 from dmf_utils import MatrixCompletion, gaussian, gradient_flow
 from dmf_utils._support.machine import hardware, memory_in_bytes
 
@@ -41,14 +40,9 @@ class Cost:
         )
 
 
-def _peak() -> float:
-    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return kib / 1024 if sys.platform != "darwin" else kib / 1024**2
-
-
 def cost(n: int, depth: int) -> Cost:
     """Of the paper's kind of problem with `n` rows and columns; in a process of its own."""
-    before = _peak()
+    before = peak_bytes()
     problem = MatrixCompletion.random((n, n), _RANK, round(_SHARE * n * n), seed=0)
     is_whole, start = n <= _WHOLE and depth <= _DEPTH, gaussian(1e-2, seed=0)
     most = 1_000_000_000 if is_whole else _FEW
@@ -58,7 +52,9 @@ def cost(n: int, depth: int) -> Cost:
         warnings.simplefilter("ignore", RuntimeWarning)  # that a run was stopped is intended
         run = gradient_flow(problem, depth, start, 1e-6, max_gradients=most)
     spent = 1e3 * (time.process_time() - begin) / run.n_gradients
-    return Cost(n, depth, spent, run.n_gradients if is_whole else None, _peak() - before)
+    return Cost(
+        n, depth, spent, run.n_gradients if is_whole else None, (peak_bytes() - before) / 2**20
+    )
 
 
 def table() -> list[Cost]:

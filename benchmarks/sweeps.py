@@ -8,11 +8,9 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
-from pathlib import Path
 from typing import Any
 
-import psutil
-
+from benchmarks.memory import peak_bytes
 from dmf_utils._support.threads import one_thread
 from dmf_utils.sweep import table as sweeps
 from dmf_utils.sweep.compute import compute_chunk
@@ -22,7 +20,6 @@ from dmf_utils.sweep.run_parameters import chunks, complete_run, grid
 
 _SMALL = {"rows": 20, "columns": 20, "rank": 1, "n_observed": 200, "depth": 2, "until_loss": 1e-4}
 _MACHINES, _RUNS = 100, 10**6
-_STATUS = Path("/proc/self/status")
 
 
 class _Nowhere(Executor):
@@ -106,25 +103,17 @@ def _chunk(n: int, count: int) -> Any:
 
 def _two_steps(n: int, count: int) -> tuple[int, float, int, int]:
     """Gradients, seconds, and bytes of this process at its peak and before."""
-    before = _peak_bytes()
+    before = peak_bytes()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # that two steps do not reach the end
         rows = compute_chunk(_chunk(n, count).runs)
-    peak = _peak_bytes()
+    peak = peak_bytes()
     return (
         sum(row["n_gradients"] for row in rows),
         sum(row["seconds"] for row in rows),
         peak,
         before,
     )
-
-
-def _peak_bytes() -> int:
-    """Largest resident memory of this process; that of `resource` begins with its parent's."""
-    if not _STATUS.exists():  # not Linux: the present size, not the peak
-        return psutil.Process().memory_info().rss
-    (line,) = (line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
-    return 1024 * int(line.split()[1])
 
 
 def _seconds(work: Any, *arguments: Any, **options: Any) -> float:

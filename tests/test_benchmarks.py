@@ -1,8 +1,10 @@
 """The authors' loop that the speeds are compared with is theirs, and the measuring measures."""
 
+import multiprocessing
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import scaling, speed
+from benchmarks import growth, scaling, speed
 from benchmarks.authors import DeepFactorization, train
 from dmf_utils.factorization.initialization import gaussian
 from dmf_utils.factorization.product import factor_gradients, product_matrix
@@ -155,6 +157,15 @@ def test_memory_is_the_peak_not_the_end():
     with speed._PeakMemory() as after:
         time.sleep(0.3)
     assert memory.peak - after.peak > 40 * 2**20
+
+
+def test_growth_counts_its_own_memory_whatever_its_parent_took():
+    large = np.ones(2**29, dtype=np.uint8)  # more than the child will ever hold
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as process:
+        costs = [process.submit(growth.cost, n, 2).result() for n in (50, 200)]
+    assert costs[1].mebibytes > costs[0].mebibytes + 10 * 200**2 * 8 / 2**20
+    assert large[-1] == 1
 
 
 def test_command_says_what_it_does():
