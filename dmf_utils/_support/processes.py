@@ -8,7 +8,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-__all__ = ["Leashed"]
+__all__ = ["PROGRAM", "Leashed"]
+
+PROGRAM = [sys.executable, "-P", str(Path(__file__).with_name("program.py"))]
+"""Before the command of another package and its arguments, see `program`."""
 
 _LEASH = [sys.executable, str(Path(__file__).with_name("leash.py"))]
 _SECONDS_TO_END = 15

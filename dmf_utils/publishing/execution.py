@@ -7,7 +7,6 @@ import datetime
 import json
 import os
 import re
-import sys
 import tempfile
 import threading
 import time
@@ -20,7 +19,7 @@ from nbformat import NotebookNode
 from dmf_utils._support.errors import InputError
 from dmf_utils._support.machine import hardware, one_thread_environment
 from dmf_utils._support.notebooks import has_tag, read_notebook
-from dmf_utils._support.processes import Leashed
+from dmf_utils._support.processes import PROGRAM, Leashed
 from dmf_utils._support.provenance import versions
 from dmf_utils.publishing.chapter import Chapter, Execution
 from dmf_utils.publishing.terminal import Display, clock, read_loop
@@ -107,7 +106,7 @@ def run_papermill(
     ChapterError, Stopped
         As :func:`execute` says.
     """
-    command = [sys.executable, "-m", "papermill", str(chapter.project.chapter_path(chapter.name))]
+    command = [*PROGRAM, "papermill", str(chapter.project.chapter_path(chapter.name))]
     command += [str(output), "--no-progress-bar", "--kernel", "python3"]
     command += ["--cwd", str(chapter.project.book)]
     if values:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-import sysconfig
 import tempfile
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
 from dmf_utils._support import files
-from dmf_utils._support.processes import Leashed
+from dmf_utils._support.processes import PROGRAM, Leashed
 from dmf_utils.publishing.project import Project
 
 __all__ = ["SiteError", "build", "is_current"]
@@ -64,7 +63,7 @@ def build(project: Project) -> None:
     """
     draft = project.build / "html.draft"
     files.clear(draft)
-    command = [f"{sysconfig.get_path('scripts')}/jupyter-book", "build", str(project.executed)]
+    command = [*PROGRAM, "jupyter-book", "build", str(project.executed)]
     command += ["--config", str(project.root / "_config.yml"), "--path-output", str(draft)]
     command += ["-W", "--keep-going", "-n", "--all"]
     try:

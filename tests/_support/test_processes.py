@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import psutil
 import pytest
 
 from dmf_utils._support.fingerprint import PACKAGE
-from dmf_utils._support.processes import Leashed
+from dmf_utils._support.processes import PROGRAM, Leashed
 
 # Starts a grandchild in a session of its own, as Jupyter starts a kernel, and one that ignores
 # being asked to end.
@@ -128,3 +129,29 @@ def test_a_leash_that_is_asked_to_end_says_so_by_its_status() -> None:
 def test_waiting_has_an_end() -> None:
     with Leashed([sys.executable, "-c", "import time; time.sleep(60)"]) as leashed:
         assert leashed.wait(0.05) is None
+
+
+def test_a_program_is_the_command_of_its_package() -> None:
+    told = subprocess.run(
+        [*PROGRAM, "papermill", "--version"], capture_output=True, text=True, check=True
+    )
+    assert told.stdout.startswith(version("papermill"))
+
+
+@pytest.mark.parametrize("module", ["dmf_utils.cli.main", "dmf_utils._support.program"])
+def test_commands_compile_no_grammar_and_refuse_what_is_no_notebook(module: str) -> None:
+    code = (
+        f"import sys, {module}, nbformat\n"
+        "assert 'lark' not in sys.modules\n"
+        "nbformat.validate(nbformat.v4.new_notebook())\n"
+        "nbformat.validate({'nbformat': 4, 'nbformat_minor': 5, 'metadata': 3, 'cells': []})"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(PACKAGE.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 1
+    assert "3 is not of type 'object'" in told.stderr
