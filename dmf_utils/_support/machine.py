@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["LARGE_VARIABLE", "hardware", "memory_in_bytes", "one_thread_environment"]
+__all__ = ["LARGE_VARIABLE", "hardware", "memory_in_bytes", "one_thread_environment", "processors"]
 
-LARGE_VARIABLE = "DMF_THREADS"  # how many threads multiply large matrices, see `threads`
+LARGE_VARIABLE = "DMF_THREADS"  # this process's share of the processors, see `threads`
 
 _PROCESSORS = Path("/proc/cpuinfo")
 
@@ -40,20 +40,28 @@ def memory_in_bytes() -> int:
     return psutil.virtual_memory().total
 
 
+def processors() -> int:
+    """How many this process may keep busy: its share, or all that it may run on."""
+    if share := os.environ.get(LARGE_VARIABLE):
+        return int(share)
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return count or 1
+
+
 def one_thread_environment(at_once: int = 1) -> dict[str, str]:
     """Variables for a process whose products take one thread, but the large ones all processors.
 
     Parameters
     ----------
     at_once
-        How many such processes share the processors: threads without one would wait and spin.
+        How many such processes share the processors: threads without one would wait and spin, and
+        so would the worker processes of their sweeps.
 
     Returns
     -------
     dict
         To be added to the environment before the process starts.
     """
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    share = max(1, (count or 1) // at_once)
-    return dict.fromkeys(names, "1") | {LARGE_VARIABLE: os.environ.get(LARGE_VARIABLE, str(share))}
+    share = os.environ.get(LARGE_VARIABLE) or str(max(1, processors() // at_once))
+    return dict.fromkeys(names, "1") | {LARGE_VARIABLE: share}

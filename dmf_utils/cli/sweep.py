@@ -6,7 +6,6 @@ import contextlib
 import datetime
 import logging
 import math
-import os
 import shlex
 import sys
 import time
@@ -20,7 +19,7 @@ import click
 
 from dmf_utils._support import files
 from dmf_utils._support.errors import InputError
-from dmf_utils._support.machine import hardware
+from dmf_utils._support.machine import hardware, processors
 from dmf_utils.sweep.spec import MOST_RUNS, SweepSpec, read_spec
 
 if TYPE_CHECKING:
@@ -260,7 +259,7 @@ def _dry_run(spec: SweepSpec, cache: Path, options: _Options) -> int:
     if options.scheduler:
         print(f"divided by the number of workers; each takes about {memory}")
     else:
-        workers = min(options.workers or os.cpu_count() or 1, len(missing))
+        workers = min(options.workers or processors(), len(missing))
         total = workers * cost.bytes_of_worker / 2**30
         print(
             f"{workers} {'process' if workers == 1 else 'processes'}: about "

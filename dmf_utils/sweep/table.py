@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 
 from dmf_utils._support.checks import whole_number
-from dmf_utils._support.machine import memory_in_bytes
+from dmf_utils._support.machine import memory_in_bytes, processors
 from dmf_utils._support.progress import progress_bar
 from dmf_utils._support.threads import one_thread
 from dmf_utils.flow.trajectory import Record
@@ -72,8 +72,9 @@ def sweep(
     runs : iterable of mapping
         Parameters of each run, see `DEFAULTS`; `grid` makes them.
     workers : int, optional
-        Processes, default one for each processor; fewer where the measurements of sensing would
-        not fit into memory. With 1 nothing is started. If one dies, its chunk is computed again.
+        Processes, default one for each processor, or for each in the share that ``DMF_THREADS``
+        states, as of a chapter beside others; fewer where the measurements of sensing would not
+        fit into memory. With 1 nothing is started. If one dies, its chunk is computed again.
     executor : concurrent.futures.Executor, optional
         Where to compute instead, for instance a `dmf_utils.sweep.cluster.Cluster`, or
         ``dask.distributed.Client(...).get_executor()``. It is not shut down.
@@ -239,7 +240,7 @@ def _pool(
         return
     largest = max((needed_bytes(run) for chunk in missing for run in chunk.runs), default=0)
     together = int(SHARE_OF_MEMORY * memory_in_bytes() / largest) if largest else len(missing)
-    workers = max(1, min(workers or os.cpu_count() or 1, len(missing), together))
+    workers = max(1, min(workers or processors(), len(missing), together))
     if workers == 1:
         with _quietly_in_one_thread():
             yield ThisProcess()

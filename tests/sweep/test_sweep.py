@@ -25,6 +25,7 @@ from dmf_utils.problems.completion import MatrixCompletion
 from dmf_utils.problems.sensing import MatrixSensing
 from dmf_utils.sweep import chunk_store, compute, run_parameters, table as module
 from dmf_utils.sweep.cache import SweepWarning
+from dmf_utils.sweep.executors import ThisProcess
 from dmf_utils.sweep.run_parameters import Chunk
 from dmf_utils.sweep.table import DEFAULTS, grid, project_cache, sweep, trajectory_table
 
@@ -262,6 +263,20 @@ def test_two_processes_compute_the_same(expected, tmp_path):
         table = here(runs, workers=2, cache=tmp_path)
     assert_same(table.iloc[: len(RUNS)], expected)
     assert_same(here(RUNS, cache=tmp_path), expected)
+
+
+@pytest.mark.parametrize(("share", "workers"), [("1", None), ("2", 2), ("3", 3)])
+def test_a_sweep_starts_as_many_processes_as_its_share(monkeypatch, share, workers):
+    monkeypatch.setenv("DMF_THREADS", share)
+    started = []
+
+    class Pool(ThisProcess):
+        def __init__(self, count):
+            started.append(count)
+
+    monkeypatch.setattr(module, "WorkerProcesses", Pool)
+    here(RUNS, workers=None)
+    assert started == [workers][: workers is not None]
 
 
 def test_threads_compute_the_same(expected):
