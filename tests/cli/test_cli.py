@@ -389,7 +389,7 @@ count = pathlib.Path({folder!r}) / "count"
 count.write_text(count.read_text() + "x" if count.exists() else "x")
 if len(count.read_text()) <= {failures}:
     sys.exit({words!r})
-sys.argv[0:3] = ["papermill"]
+del sys.argv[0]
 runpy.run_module("papermill", run_name="__main__")
 """
 
@@ -419,7 +419,7 @@ def test_a_taken_port_is_tried_once_more(
         )
     )
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setattr(execution.sys, "executable", str(script))
+    monkeypatch.setattr(execution, "PROGRAM", [str(script)])
     assert main(["run", "small"]) == status
     assert len((tmp_path / "count").read_text()) == attempts
     if status:
