@@ -52,7 +52,7 @@ def test_nothing_heavy_is_loaded_before_it_is_used(name):
 def test_a_name_brings_what_it_needs_and_no_figures():
     loaded = loaded_after("from dmf_utils import gradient_flow")
     assert "torch" in loaded
-    assert {"matplotlib", "cvxpy", "pandas"}.isdisjoint(loaded)
+    assert {"matplotlib", "cvxpy", "pandas", "scipy"}.isdisjoint(loaded)
 
 
 @pytest.mark.parametrize("face", FACES)

@@ -30,6 +30,7 @@ PATIENCE = 10.0
 """After how many times its expected seconds a chapter is given up, if nobody says otherwise."""
 
 _PACKAGE = Path(__file__).resolve().parents[1]
+_KERNELS = Path(__file__).resolve().parent  # whose folder `kernels` says what `python3` is
 _PORT_TAKEN = re.compile(r"Address already in use|Kernel died before replying to kernel_info")
 _DAMAGED = re.compile(r"\.parquet is damaged \(.*\); its \d+ runs are computed again", re.DOTALL)
 _ATTEMPTS = 2
@@ -169,7 +170,7 @@ def _environment(chapter: Chapter, loop: Path, at_once: int) -> dict[str, str]:
             "DMF_PROGRESS": str(loop),
             "DMF_LEDGER": str(project.ledger),
             "DMF_CLAIMS": str(project.claims),
-            "JUPYTER_PREFER_ENV_PATH": "1",
+            "JUPYTER_PATH": str(_KERNELS),
             "PYTHONPATH": os.pathsep.join(paths),
         }
     )

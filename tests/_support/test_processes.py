@@ -138,11 +138,15 @@ def test_a_program_is_the_command_of_its_package() -> None:
     assert told.stdout.startswith(version("papermill"))
 
 
-@pytest.mark.parametrize("module", ["dmf_utils.cli.main", "dmf_utils._support.program"])
+@pytest.mark.parametrize(
+    "module",
+    ["dmf_utils.cli.main", "dmf_utils._support.program", "dmf_utils.publishing.kernel"],
+)
 def test_commands_compile_no_grammar_and_refuse_what_is_no_notebook(module: str) -> None:
     code = (
         f"import sys, {module}, nbformat\n"
         "assert 'lark' not in sys.modules\n"
+        "import gc; assert gc.get_threshold()[0] == 20_000\n"
         "nbformat.validate(nbformat.v4.new_notebook())\n"
         "nbformat.validate({'nbformat': 4, 'nbformat_minor': 5, 'metadata': 3, 'cells': []})"
     )

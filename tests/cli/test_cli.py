@@ -50,6 +50,16 @@ LEDGER = """\
 RECORD = "from dmf_utils import claims\nclaims.record('small-claim', n)"
 
 
+KERNEL = """\
+import gc, sys
+from myst_nb import glue
+glue('threshold', gc.get_threshold()[0])
+assert gc.get_threshold()[0] == 20_000
+assert 'lark' not in sys.modules
+print(sys.executable, any(p.endswith('publishing') for p in sys.path))
+"""
+
+
 @pytest.fixture
 def small_book(make_book: MakeBook, monkeypatch: pytest.MonkeyPatch) -> Project:
     project = make_book("print('n is', n)", parameters=PARAMETERS, quick="n: 2\n")
@@ -210,6 +220,16 @@ def _printed(path: Path) -> str:
         for output in cell.get("outputs", [])
         if output.output_type == "stream"
     )
+
+
+def test_chapters_are_executed_in_the_kernel_that_begins_sooner(make_book, monkeypatch) -> None:
+    project = make_book(KERNEL)
+    monkeypatch.chdir(project.root)
+    assert main(["run", "small"]) == 0
+    executed = nbformat.read(project.root / "_build" / "single" / "small.ipynb", 4)
+    (said,) = [o.text for cell in executed.cells for o in cell.get("outputs", []) if "text" in o]
+    assert said.split() == [sys.executable, "False"]
+    assert executed.metadata.kernelspec.name == "python3"
 
 
 def test_a_second_build_executes_nothing_and_a_change_executes_what_changed(

@@ -7,9 +7,11 @@ import pytest
 import torch
 from numpy.polynomial.chebyshev import Chebyshev
 from reference_flow import factor_flow
+from scipy.integrate import RK45
 
 from dmf_utils.factorization.initialization import gaussian
 from dmf_utils.factorization.product import factor_gradients, product_matrix
+from dmf_utils.flow import dormand_prince
 from dmf_utils.flow.batch import prepare
 from dmf_utils.flow.chebyshev import (
     MAX_STAGES,
@@ -54,6 +56,16 @@ class Batch:
 
 def flat(factors):
     return torch.cat([W.flatten() for W in factors])
+
+
+def test_the_coefficients_are_those_of_scipy():
+    table = dormand_prince._TABLE.numpy()
+    np.testing.assert_array_equal(table[:6, :5], RK45.A)
+    np.testing.assert_array_equal(table[6, :6], RK45.B)
+    np.testing.assert_array_equal(table[7], RK45.E)
+    np.testing.assert_array_equal(dormand_prince._INTERPOLANT.numpy(), RK45.P)
+    assert not table[:6, 5:].any()
+    assert table[6, 6] == 0
 
 
 PROBLEM = MatrixCompletion.random((4, 3), 2, 8, seed=1, reduction="half_sum")
