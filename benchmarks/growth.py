@@ -30,7 +30,7 @@ class Cost:
     depth: int
     milliseconds: float  # a gradient, with all that a step needs beside it
     n_gradients: int | None  # to loss 1e-6; None if the run was not made to its end
-    mebibytes: float  # at the peak, beyond what the imports take
+    mebibytes: float  # at the peak, beyond what a run of 8 × 8 takes
 
     def row(self) -> str:
         count = "–" if self.n_gradients is None else str(self.n_gradients)
@@ -42,6 +42,9 @@ class Cost:
 
 def cost(n: int, depth: int) -> Cost:
     """Of the paper's kind of problem with `n` rows and columns; in a process of its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        gradient_flow(MatrixCompletion.random((8, 8), 1, 20, seed=0), depth, max_gradients=99)
     before = peak_bytes()
     problem = MatrixCompletion.random((n, n), _RANK, round(_SHARE * n * n), seed=0)
     is_whole, start = n <= _WHOLE and depth <= _DEPTH, gaussian(1e-2, seed=0)

@@ -162,8 +162,10 @@ def test_memory_is_the_peak_not_the_end():
 def test_growth_counts_its_own_memory_whatever_its_parent_took():
     large = np.ones(2**29, dtype=np.uint8)  # more than the child will ever hold
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as process:
-        costs = [process.submit(growth.cost, n, 2).result() for n in (50, 200)]
+    costs = []
+    for n in (50, 200):
+        with ProcessPoolExecutor(1, mp_context=spawn) as process:
+            costs.append(process.submit(growth.cost, n, 2).result())
     assert costs[1].mebibytes > costs[0].mebibytes + 10 * 200**2 * 8 / 2**20
     assert large[-1] == 1
 

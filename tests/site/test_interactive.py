@@ -118,6 +118,7 @@ def test_letters_and_curves_stand_out_in_the_book(
     opened = "light" if width == DESK else "dark"
     page = visit(name, width, opened).page
     page.emulate_media(color_scheme=scheme)
+    page.wait_for_function("of => document.documentElement.dataset.theme === of", arg=scheme)
     assert page.locator("#interactive-aligned_modes svg").is_visible()
     colors = page.evaluate(
         """() => {
