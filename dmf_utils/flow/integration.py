@@ -26,11 +26,25 @@ from dmf_utils.flow.step_size import StepControl, is_hidden, tolerated_error
 from dmf_utils.flow.termination import LOOK_AFTER, Aim, Method, Termination
 from dmf_utils.flow.trajectory import Record, Recorder, Status, Trajectory
 from dmf_utils.flow.waiting import lowest_level
+from dmf_utils.problems.sensing import MatrixSensing
 
 __all__ = ["Aim", "FlowBatch", "Method"]
 
 _STILL_ACCEPTED = 1.5  # times the tolerance, of a Chebyshev step: to try again costs more
 _ROUNDED = 1e-3  # of the smallest mode of a start: what coarse gradients may round off
+_CACHED_BYTES = 2**21  # of scratch memory; with more, runs of 60×60 and larger are slower
+
+
+def _together(batch: Factorizations, states: Tensor, dtype: torch.dtype) -> int:
+    """How many runs step as one: what larger ones work in would not stay in the cache.
+
+    Small products gain from company. Measurements are read once for all, a graphics card fills
+    itself with many, and what a problem of the user's gains is not known: there it is all of them.
+    """
+    if not batch.is_own or isinstance(batch.problem, MatrixSensing) or states.is_cuda:
+        return len(states)
+    of_one = 9 * states.shape[1] * dtype.itemsize
+    return max(1, min(len(states), _CACHED_BYTES // of_one))
 
 
 class FlowBatch:
@@ -42,6 +56,7 @@ class FlowBatch:
         losses = batch.gradient(states, out=gradients).tolist()
         self.states = list(states.unbind())  # never written to: a step replaces its run's state
         self.gradients = list(gradients.to(aim.gradient_dtype).unbind())
+        self.together = _together(batch, states, aim.gradient_dtype)
         self.workspace = self._workspace(aim.gradient_dtype)
         sizes = torch.linalg.vector_norm(states, dim=1)
         slopes = torch.linalg.vector_norm(gradients, dim=1)
@@ -95,17 +110,16 @@ class FlowBatch:
             for is_fine in (False, True):
                 chosen = [b for b in group if (b in fine) == is_fine]
                 workspace = self.fine_workspace if is_fine else self.workspace
-                if chosen:
+                for at in range(0, len(chosen), self.together):
+                    part = chosen[at : at + self.together]
                     self._step(
-                        chosen,
-                        [stages[b] for b in chosen] if chosen[0] in stages else None,
-                        workspace,
+                        part, [stages[b] for b in part] if part[0] in stages else None, workspace
                     )
         for b in resting:
             self._step([b], None, self.workspace)
 
     def _workspace(self, dtype: torch.dtype) -> Workspace:
-        room = len(self.states), 9, *self.states[0].shape
+        room = min(self.together, len(self.states)), 9, *self.states[0].shape
         return Workspace(self.batch, self.states[0].new_zeros(room, dtype=dtype))
 
     def _step(self, group: list[int], stages: list[int] | None, workspace: Workspace) -> None:

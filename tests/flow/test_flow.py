@@ -594,6 +594,37 @@ def test_batch_is_its_single_runs(kind):
         same_run(run, gradient_flow(problem, 3, start, 1e-4, record=record))
 
 
+@pytest.mark.parametrize(("of_cache", "most"), [(0, 1), (2 * 9 * 80 * 8, 2), (2**21, 5)])
+@pytest.mark.parametrize("kind", ["completion", "sensing", "own"])
+def test_runs_step_together_as_far_as_the_cache_holds_them(monkeypatch, kind, of_cache, most):
+    monkeypatch.setattr(integration, "_CACHED_BYTES", of_cache)
+
+    class Own(MatrixCompletion):
+        """A problem of a user's: what it gains from a batch is not known."""
+
+    problem = {
+        "completion": completion(shape=(4, 5), m=12),
+        "sensing": MatrixSensing.random((4, 5), 2, 12, seed=1),  # read once for all
+        "own": Own.random((4, 5), 2, 12, seed=1),
+    }[kind]
+    starts = [gaussian(10.0**-k / 2, k) for k in range(5)]
+    counted = []
+    for name in ("dormand_prince_step", "chebyshev_step"):
+        step = getattr(integration, name)
+        monkeypatch.setattr(
+            integration,
+            name,
+            lambda batch, *of, step=step: counted.append(len(batch)) or step(batch, *of),
+        )
+    batch = gradient_flow(problem, 4, starts, 1e-4)
+    assert max(counted) == (most if kind == "completion" else 5)
+    monkeypatch.undo()
+    for run, start in zip(batch, starts, strict=True):
+        alone = gradient_flow(problem, 4, start, 1e-4)
+        assert run.n_gradients == alone.n_gradients
+        assert distance(run.product, alone.product) < 1e-9
+
+
 def test_stacked_problems_are_their_single_runs():
     several = [completion(seed=s, shape=(5, 4), m=8 + 2 * s) for s in range(3)]
     mixed = [several[0], FullObservation(several[1].ground_truth), several[2]]
