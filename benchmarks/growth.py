@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from benchmarks.memory import peak_bytes
-from dmf_utils import MatrixCompletion, gaussian, gradient_flow
+from dmf_utils import MatrixCompletion, Settings, gaussian, gradient_flow
 from dmf_utils._support.machine import hardware, memory_in_bytes
 
 SIZES = (50, 100, 200, 400, 800, 1600)
@@ -44,7 +44,11 @@ def cost(n: int, depth: int) -> Cost:
     """Of the paper's kind of problem with `n` rows and columns; in a process of its own."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        gradient_flow(MatrixCompletion.random((8, 8), 1, 20, seed=0), depth, max_gradients=99)
+        gradient_flow(
+            MatrixCompletion.random((8, 8), 1, 20, seed=0),
+            depth,
+            settings=Settings(max_gradients=99),
+        )
     before = peak_bytes()
     problem = MatrixCompletion.random((n, n), _RANK, round(_SHARE * n * n), seed=0)
     is_whole, start = n <= _WHOLE and depth <= _DEPTH, gaussian(1e-2, seed=0)
@@ -53,7 +57,7 @@ def cost(n: int, depth: int) -> Cost:
     begin = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # that a run was stopped is intended
-        run = gradient_flow(problem, depth, start, 1e-6, max_gradients=most)
+        run = gradient_flow(problem, depth, start, 1e-6, settings=Settings(max_gradients=most))
     spent = 1e3 * (time.process_time() - begin) / run.n_gradients
     return Cost(
         n, depth, spent, run.n_gradients if is_whole else None, (peak_bytes() - before) / 2**20

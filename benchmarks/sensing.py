@@ -18,7 +18,7 @@ from torch import Tensor
 
 from benchmarks.authors import DeepFactorization
 from benchmarks.speed import _PeakMemory
-from dmf_utils import MatrixSensing, Record, Trajectory, gaussian, gradient_flow
+from dmf_utils import MatrixSensing, Record, Settings, Trajectory, gaussian, gradient_flow
 from dmf_utils.sweep.table import grid, sweep
 
 SHAPE, RANK, SEED, DEPTH = (100, 100), 5, 0, 3
@@ -43,9 +43,11 @@ def gradients_and_runs() -> None:
             f"{1e3 * batch[torch.float32] / len(W):.1f} ms each"
         )
         start = gaussian(starts[0], SEED)
-        run = gradient_flow(problem, DEPTH, start, tolerance=1e-4)
+        run = gradient_flow(problem, DEPTH, start, settings=Settings(tolerance=1e-4))
         record = Record(np.linspace(0, run.time, 500)[:-1], factors=True)
-        recorded = gradient_flow(problem, DEPTH, start, tolerance=1e-4, record=record)
+        recorded = gradient_flow(
+            problem, DEPTH, start, record=record, settings=Settings(tolerance=1e-4)
+        )
         steps = steps_of_descent(recorded, LEARNING_RATE)
         print(
             f"    to loss 1e-6 from {starts[0]:g}: here, in double precision, "

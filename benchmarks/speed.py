@@ -14,7 +14,7 @@ import psutil
 import torch
 
 from benchmarks.authors import train
-from dmf_utils import MatrixCompletion, gaussian, gradient_flow
+from dmf_utils import MatrixCompletion, Settings, gaussian, gradient_flow
 from dmf_utils.sweep.table import grid, sweep
 
 SHAPE, RANK, SEED = (100, 100), 5, 0
@@ -30,7 +30,9 @@ def one_run() -> None:
         problem = MatrixCompletion.random(SHAPE, RANK, 2000, seed)
         start = gaussian(norm=1e-2, seed=seed)
         loop = train(problem, start.factors(SHAPE, 3))
-        exact = gradient_flow(problem, 3, start, method="dormand-prince", tolerance=1e-12)
+        exact = gradient_flow(
+            problem, 3, start, settings=Settings(method="dormand-prince", tolerance=1e-12)
+        )
         size = float(torch.linalg.matrix_norm(exact.product))
         print(
             f"  instance {seed}: authors' loop {loop.n_steps} steps, {loop.seconds:.2f} s, "
@@ -38,7 +40,10 @@ def one_run() -> None:
             f"1e-12 ({exact.n_gradients} gradients)"
         )
         for name, dtype in PRECISIONS.items():
-            flows = [gradient_flow(problem, 3, start, gradient_dtype=dtype) for _ in range(3)]
+            flows = [
+                gradient_flow(problem, 3, start, settings=Settings(gradient_dtype=dtype))
+                for _ in range(3)
+            ]
             flow = min(flows, key=lambda run: run.seconds)
             ratios[name].append(loop.seconds / flow.seconds)
             print(
@@ -119,8 +124,10 @@ def grid_deviations() -> None:
 def _deviations(depth: int, count: int) -> list[float]:
     problem = MatrixCompletion.random(SHAPE, RANK, count, SEED)
     starts = [gaussian(norm, SEED) for norm in NORMS]
-    runs = gradient_flow([problem] * len(starts), depth, starts, gradient_dtype=torch.float32)
-    exact = gradient_flow([problem] * len(starts), depth, starts, tolerance=1e-9)
+    runs = gradient_flow(
+        [problem] * len(starts), depth, starts, settings=Settings(gradient_dtype=torch.float32)
+    )
+    exact = gradient_flow([problem] * len(starts), depth, starts, settings=Settings(tolerance=1e-9))
     return [
         _distance(run.product, end.product) / float(torch.linalg.matrix_norm(end.product))
         for run, end in zip(runs, exact, strict=True)

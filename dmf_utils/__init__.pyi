@@ -18,6 +18,7 @@ from .factorization.product import (
 )
 from .flow.descent import gradient_descent as gradient_descent
 from .flow.flow import gradient_flow as gradient_flow
+from .flow.settings import Settings as Settings
 from .flow.trajectory import Record as Record, Status as Status, Trajectory as Trajectory
 from .problems.base import low_rank_matrix as low_rank_matrix
 from .problems.completion import MatrixCompletion as MatrixCompletion

@@ -14,6 +14,7 @@ from torch import Tensor
 from dmf_utils.factorization.initialization import gaussian
 from dmf_utils.factorization.norms import effective_rank, nuclear_norm, singular_values
 from dmf_utils.flow.flow import gradient_flow
+from dmf_utils.flow.settings import Settings
 from dmf_utils.flow.trajectory import Record, Status, Trajectory
 from dmf_utils.plotting import TRUTH, depth_mark, panels, singular_value_paths
 from dmf_utils.problems.completion import MatrixCompletion
@@ -110,7 +111,12 @@ def completion_run(
     )
     start = gaussian(start_norm, seed)
     run = gradient_flow(
-        problem, depth, start, until_loss, tolerance=1e-4, record=record, max_steps=max_steps
+        problem,
+        depth,
+        start,
+        until_loss,
+        record=record,
+        settings=Settings(tolerance=1e-4, max_steps=max_steps),
     )
     return Exploration(
         depth,

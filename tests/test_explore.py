@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from dmf_utils import MatrixCompletion, Status, explore, gaussian, gradient_flow
+from dmf_utils import MatrixCompletion, Settings, Status, explore, gaussian, gradient_flow
 from dmf_utils.explore import completion_run
 
 SMALL = {"n": 20, "rank": 1}
@@ -20,7 +20,7 @@ SMALL = {"n": 20, "rank": 1}
 def test_the_run_is_the_flow_of_that_problem() -> None:
     found = completion_run(2, 1e-2, 150, n=20, rank=2, seed=3)
     problem = MatrixCompletion.random((20, 20), 2, 150, seed=3)
-    run = gradient_flow(problem, 2, gaussian(1e-2, 3), 1e-4, tolerance=1e-4)
+    run = gradient_flow(problem, 2, gaussian(1e-2, 3), 1e-4, settings=Settings(tolerance=1e-4))
     assert found.run.status is Status.reached
     torch.testing.assert_close(found.run.product, run.product)
     assert found.error == pytest.approx(float(problem.error(run.product)))
@@ -41,7 +41,9 @@ def test_the_way_is_recorded_up_to_the_end() -> None:
     assert float(run.measured["error"][0]) == pytest.approx(1, rel=0.01)  # of the zero matrix
     problem = MatrixCompletion.random((20, 20), 1, 150, seed=0)
     time = float(run.times[-1])
-    same = gradient_flow(problem, 3, gaussian(1e-3, 0), None, until_time=time, tolerance=1e-8)
+    same = gradient_flow(
+        problem, 3, gaussian(1e-3, 0), None, until_time=time, settings=Settings(tolerance=1e-8)
+    )
     assert float(run.measured["error"][-1]) == pytest.approx(
         float(problem.error(same.product)), 0.05
     )

@@ -28,6 +28,7 @@ from dmf_utils.factorization.norms import (
 from dmf_utils.factorization.product import balancedness_gap, factor_gradients, product_matrix
 from dmf_utils.flow.descent import gradient_descent
 from dmf_utils.flow.flow import gradient_flow
+from dmf_utils.flow.settings import Settings
 from dmf_utils.flow.trajectory import Record, Trajectory
 from dmf_utils.problems.base import Problem
 from dmf_utils.problems.completion import MatrixCompletion
@@ -170,8 +171,8 @@ def flow(problem: Problem, factors: list[Tensor], speed: float = 1.0, **more: ob
         start=factors,
         until_loss=None,
         until_time=times[-1],
-        tolerance=TOLERANCE,
         record=record,
+        settings=Settings(tolerance=TOLERANCE),
         **more,
     )
 
@@ -472,7 +473,7 @@ def test_flow_descends_and_goes_on_where_it_was(case):
         start=run.recorded_factors[2],
         until_loss=None,
         until_time=TIMES[3] - TIMES[2],
-        tolerance=TOLERANCE,
+        settings=Settings(tolerance=TOLERANCE),
     )
     assert_same(rest.product, run.product, FLOWS_AGREE)
 

@@ -14,7 +14,7 @@ import threadpoolctl
 import torch
 
 from benchmarks.peers.solvers import SOLVERS, Solver, Task
-from dmf_utils import MatrixCompletion, gaussian, gradient_flow
+from dmf_utils import MatrixCompletion, Settings, gaussian, gradient_flow
 
 CELLS = [(depth, norm) for depth in (2, 3, 4) for norm in (1e-2, 1e-5)]
 TOLERANCES = [10 ** (-k / 4) for k in range(8, 37)]  # 1e-2 to 1e-9, four a decade
@@ -42,7 +42,9 @@ def main() -> None:
 def _cell(depth: int, norm: float, rounds: int) -> None:
     problem = MatrixCompletion.random((100, 100), 5, 2000, seed=0)
     start = gaussian(norm, seed=0)
-    exact = gradient_flow(problem, depth, start, method="dormand-prince", tolerance=1e-12)
+    exact = gradient_flow(
+        problem, depth, start, settings=Settings(method="dormand-prince", tolerance=1e-12)
+    )
     size = float(torch.linalg.matrix_norm(exact.product))
 
     def deviation(W: torch.Tensor) -> float:
@@ -51,7 +53,7 @@ def _cell(depth: int, norm: float, rounds: int) -> None:
     ours = {
         "dmf, double": lambda: gradient_flow(problem, depth, start),
         "dmf, single gradients": lambda: gradient_flow(
-            problem, depth, start, gradient_dtype=torch.float32
+            problem, depth, start, settings=Settings(gradient_dtype=torch.float32)
         ),
     }
     runs: dict[str, Callable[[], object]] = dict(ours)

@@ -13,7 +13,7 @@ from dmf_utils.factorization.product import prefix_products, product_matrix, swe
 from dmf_utils.problems.base import Problem
 from dmf_utils.problems.stacking import is_own, stack
 
-__all__ = ["Factorizations", "prepare"]
+__all__ = ["Factorizations", "prepare", "with_gradients_in"]
 
 
 def prepare(
@@ -195,26 +195,10 @@ class Factorizations:
         return self.problem.loss_and_gradient(product_matrix(self.factors(states)))[0]
 
 
-def _with_gradients_in(
-    precision: torch.dtype,
-    batch: Factorizations,
-    device: torch.device | str,
-    dtype: torch.dtype,
-    tolerance: float,
+def with_gradients_in(
+    precision: torch.dtype, batch: Factorizations, device: torch.device | str
 ) -> Factorizations:
-    """The batch, computing its gradients in another precision if that is asked."""
-    if precision == dtype:
-        return batch
-    if precision != torch.float32 or dtype != torch.float64:
-        raise ValueError(
-            f"gradient_dtype must be torch.float32 (with dtype torch.float64) or dtype itself, got "
-            f"{precision} with dtype {dtype}"
-        )
-    if tolerance < 1e-6:
-        raise ValueError(
-            f"tolerance = {tolerance!r} is finer than gradients in single precision; take at "
-            "least 1e-6, or leave gradient_dtype out"
-        )
+    """The batch, computing its gradients in another precision than that of its states."""
     if not hasattr(batch.problem, "to"):
         raise TypeError(
             "gradient_dtype needs a problem with a method to(device, dtype), which "

@@ -48,8 +48,10 @@ def gradient_descent(
 
     Parameters
     ----------
-    problem, depth, start, until_loss, hidden, progress, device, dtype
+    problem, depth, start, until_loss, hidden, progress
         As for `gradient_flow`.
+    device, dtype
+        As in its `Settings`.
     learning_rate : float
         :math:`\eta`, positive.
     normalized : bool

@@ -5,7 +5,9 @@ Each factorization has its own step size, and leaves the batch when it is done.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,16 +16,14 @@ from dmf_utils._support.checks import check_positive
 from dmf_utils._support.progress import progress_bar
 from dmf_utils._support.threads import few_threads
 from dmf_utils.factorization.initialization import Start, gaussian
-from dmf_utils.flow.batch import _with_gradients_in, prepare
-from dmf_utils.flow.integration import Aim, FlowBatch, Method
+from dmf_utils.flow.batch import prepare, with_gradients_in
+from dmf_utils.flow.integration import FlowBatch
+from dmf_utils.flow.settings import Settings
+from dmf_utils.flow.termination import End
 from dmf_utils.flow.trajectory import Record, Trajectory, warn_unless_reached
 from dmf_utils.problems.base import Problem
 
 __all__ = ["gradient_flow"]
-
-# After a long wait a singular value rises within a thousandth of the time: where a time is asked
-# for, the clock counts for more than where a loss is. What is recorded does not change the run.
-_TOLERANCE, _OF_TIMES = 2.5e-5, 5e-6
 
 
 def gradient_flow(
@@ -34,15 +34,9 @@ def gradient_flow(
     *,
     until_time: float | None = None,
     hidden: int | None = None,
-    tolerance: float | None = None,
-    method: Method = "automatic",
     record: Record | None = None,
-    max_steps: int = 100_000,
-    max_gradients: int = 5_000_000,
     progress: bool = False,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float64,
-    gradient_dtype: torch.dtype | None = None,
+    settings: Settings = Settings(),  # noqa: B008, it cannot change
 ) -> Trajectory | list[Trajectory]:
     r"""Follow gradient flow on a deep factorization until a loss or a time.
 
@@ -68,37 +62,12 @@ def gradient_flow(
         Time at which a run ends at the latest.
     hidden : int, optional
         Hidden size, default ``min(d, d')``.
-    tolerance : float, optional
-        Local error of a step relative to the norm of all factors together; by default 2.5e-5, and
-        5e-6 where a time is asked for, by `until_time`. The last steps of
-        Dormand–Prince, which no later one dampens, are held to 0.3 of it; a step of the stabilized
-        method is accepted up to 1.5 times, and the next one is shorter. A step's error is also
-        held to a share of the distance that the step moves, so that a mode that is alone in moving
-        is followed however small it is. With 5e-6, singular values of the completions that were
-        tried (depth 2 to 4) are within 0.5 % of the largest at all times, also while one is learned
-        after a long wait; with 1e-4 they may then be some per cent off at depth 4. What rounding
-        hides ends as ``Status.unresolved`` or ``Status.step_limit``, and `Trajectory.detail` names
-        it.
-    method : {"automatic", "dormand-prince"}
-        The second never leaves Dormand–Prince, for reference solutions and comparisons.
     record : Record, optional
         What to write down on the way.
-    max_steps : int
-        Accepted steps after which a run is given up.
-    max_gradients : int
-        Gradients after which it is given up, at the end of the step that reached them; a Hessian
-        times a direction counts as two. A step of the stabilized method takes up to 16384 while
-        something waits, so this is what bounds the time. A run whose next motion is known to lie
-        beyond them is given up at once, and says so.
     progress : bool
         Whether to show a bar.
-    device, dtype
-        Where and in which precision to compute. In single precision the step control stalls late.
-    gradient_dtype : torch.dtype, optional
-        Precision of the gradients and of what a step adds to the state, default `dtype`. With
-        ``torch.float32`` an evaluation takes about half the time, while the states, the sums over
-        all steps, the end and what is recorded stay in double precision. Rounding is then some
-        1e-6 of the ground truth's entries.
+    settings : Settings
+        How: tolerance, method, precisions, limits and device.
 
     Returns
     -------
@@ -123,22 +92,21 @@ def gradient_flow(
     if until_loss is None and until_time is None:
         raise ValueError("until_loss and until_time are both None: give at least one of them")
     check_positive(until_loss=until_loss, until_time=until_time)
-    if tolerance is None:
-        tolerance = _TOLERANCE if until_time is None else _OF_TIMES
-    check_positive(tolerance=tolerance, max_steps=max_steps, max_gradients=max_gradients)
-    if method not in ("automatic", "dormand-prince"):
-        raise ValueError(f'method must be "automatic" or "dormand-prince", got {method!r}')
+    if not isinstance(settings, Settings):
+        raise TypeError(f"settings must be Settings(tolerance=..., ...), got {settings!r}")
+    device, dtype, precision = settings.device, settings.dtype, settings.gradients_in
     batch, states, single = prepare(problem, depth, start, hidden, device, dtype)
-    precision = gradient_dtype or dtype
-    batch = _with_gradients_in(precision, batch, device, dtype, tolerance)
+    if precision != dtype:
+        batch = with_gradients_in(precision, batch, device)
     record = Record() if record is None else record
-    aim = Aim(until_loss, until_time, tolerance, method, max_steps, max_gradients, precision)
+    end = End(until_loss, math.inf if until_time is None else until_time)
+    settings = replace(settings, tolerance=settings.tolerance_until(until_time))
     # Without the books that autograd keeps, calls are cheaper. A user's own problem may need them.
     with (
         few_threads(max(max(shape) for shape in batch.shapes)),
         torch.inference_mode(batch.is_own),
     ):
-        together = FlowBatch(batch, states, aim, record)
+        together = FlowBatch(batch, states, end, settings, record)
         first_loss = max(run.first_loss for run in together.runs)
         _check_resolved(until_loss, first_loss, is_coarse=precision != dtype)
         with progress_bar("gradient flow", total=1000, show=progress) as bar:

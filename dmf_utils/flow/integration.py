@@ -21,14 +21,15 @@ from dmf_utils.flow.chebyshev import (
 from dmf_utils.flow.curvature import spectral_radius
 from dmf_utils.flow.dormand_prince import dormand_prince_step
 from dmf_utils.flow.resting import rests
+from dmf_utils.flow.settings import Settings
 from dmf_utils.flow.step import Step, Workspace
 from dmf_utils.flow.step_size import StepControl, is_hidden, tolerated_error
-from dmf_utils.flow.termination import LOOK_AFTER, Aim, Method, Termination
+from dmf_utils.flow.termination import LOOK_AFTER, End, Termination
 from dmf_utils.flow.trajectory import Record, Recorder, Status, Trajectory
 from dmf_utils.flow.waiting import lowest_level
 from dmf_utils.problems.sensing import MatrixSensing
 
-__all__ = ["Aim", "FlowBatch", "Method"]
+__all__ = ["FlowBatch"]
 
 _STILL_ACCEPTED = 1.5  # times the tolerance, of a Chebyshev step: to try again costs more
 _ROUNDED = 1e-3  # of the smallest mode of a start: what coarse gradients may round off
@@ -50,14 +51,22 @@ def _together(batch: Factorizations, states: Tensor, dtype: torch.dtype) -> int:
 class FlowBatch:
     """All runs, their states, and the steps they make together."""
 
-    def __init__(self, batch: Factorizations, states: Tensor, aim: Aim, record: Record) -> None:
-        self.batch, self.aim = batch, aim
+    def __init__(
+        self,
+        batch: Factorizations,
+        states: Tensor,
+        end: End,
+        settings: Settings,
+        record: Record,
+    ) -> None:
+        self.batch, self.end, self.settings = batch, end, settings
+        precision = settings.gradients_in
         gradients = torch.empty_like(states)
         losses = batch.gradient(states, out=gradients).tolist()
         self.states = list(states.unbind())  # never written to: a step replaces its run's state
-        self.gradients = list(gradients.to(aim.gradient_dtype).unbind())
-        self.together = _together(batch, states, aim.gradient_dtype)
-        self.workspace = self._workspace(aim.gradient_dtype)
+        self.gradients = list(gradients.to(precision).unbind())
+        self.together = _together(batch, states, precision)
+        self.workspace = self._workspace(precision)
         sizes = torch.linalg.vector_norm(states, dim=1)
         slopes = torch.linalg.vector_norm(gradients, dim=1)
         # At depth 1 the zero matrix is a start like any other: some small length is taken for it.
@@ -67,9 +76,9 @@ class FlowBatch:
             StepControl(loss, first, Recorder(record))
             for loss, first in zip(losses, first_steps, strict=True)
         ]
-        self.termination = Termination(batch, aim, self.runs, self.states)
+        self.termination = Termination(batch, end, settings, self.runs, self.states)
         self.levels = [0.0] * len(states)  # what waits: looked for where rounding may hide it
-        if aim.gradient_dtype != states.dtype and len(batch.shapes) > 1:
+        if precision != states.dtype and len(batch.shapes) > 1:
             self.levels = [lowest_level(self.termination.factors(state)) for state in self.states]
         self.fine_workspace: Workspace | None = None
         self.taken: dict[tuple[int, ...], Factorizations] = {}
@@ -80,7 +89,7 @@ class FlowBatch:
                 continue
             if run.recorder.next_time == 0:
                 self.termination.record(b, states[b])
-            if aim.is_reached(run.loss):
+            if end.is_reached(run.loss):
                 self.termination.finish(b, Status.reached, states[b])
             elif math.isinf(run.step):
                 why = "the gradient vanishes at the start, so that nothing will ever move"
@@ -125,7 +134,7 @@ class FlowBatch:
     def _step(self, group: list[int], stages: list[int] | None, workspace: Workspace) -> None:
         """One step of the runs in `group`, by Chebyshev's method if `stages` are given."""
         begin = time.perf_counter()
-        h = [min(self.runs[b].step, self.aim.end_time - self.runs[b].time) for b in group]
+        h = [min(self.runs[b].step, self.end.time - self.runs[b].time) for b in group]
         states, gradients = [self.states[b] for b in group], [self.gradients[b] for b in group]
         origin = self._taken(group), states, gradients, h
         resting = self.runs[group[0]].resting
@@ -140,12 +149,12 @@ class FlowBatch:
         for i, b in enumerate(group):
             self.runs[b].n_gradients += step.evaluations[i]
             tolerated = tolerated_error(
-                self.aim.tolerance,
+                self.settings.tolerance,
                 max(step.sizes[i], 1e-300),
                 step.moves[i],
                 stages=None if stages is None else stages[i],
                 is_faster=step.speeds[i] > self.runs[b].speed,
-                is_last=stages is None and self.aim.is_reached(0.01 * step.losses[i]),
+                is_last=stages is None and self.end.is_reached(0.01 * step.losses[i]),
                 is_bounded=resting is not None or math.isfinite(self.runs[b].longest),
             )
             self.runs[b].tolerated = tolerated / max(step.sizes[i], 1e-300)
@@ -168,8 +177,8 @@ class FlowBatch:
     def _must_be_fine(self, b: int) -> bool:
         """Whether what single precision rounds off would pass for an error, or for a mode."""
         run, state = self.runs[b], self.states[b]
-        eps = torch.finfo(self.aim.gradient_dtype).eps
-        if self.aim.gradient_dtype == state.dtype or run.is_fine:
+        eps = torch.finfo(self.settings.gradients_in).eps
+        if self.settings.gradients_in == state.dtype or run.is_fine:
             return run.is_fine
         if 0 < _ROUNDED * self.levels[b] < eps * float(torch.linalg.vector_norm(state)):
             # From here on, all gradients: what one of them rounds off would stay in the state.
@@ -198,10 +207,10 @@ class FlowBatch:
             return 0
         most = run.most_stages
         if most > MAX_STAGES:
-            most = max(MAX_STAGES, min(most, self.aim.max_gradients - run.n_gradients))
+            most = max(MAX_STAGES, min(most, self.settings.max_gradients - run.n_gradients))
         run.step = min(run.step, longest_chebyshev_step(run.curvature, most))
         run.seconds += time.perf_counter() - begin
-        h = min(run.step, self.aim.end_time - run.time)
+        h = min(run.step, self.end.time - run.time)
         stages = chebyshev_stages(h, run.curvature)
         if stages > 2:
             fewer = fewer_stages(stages)
@@ -219,12 +228,12 @@ class FlowBatch:
         # Rounding alone moves by more the more stages there are.
         stages = evaluations if run.is_stiff and run.resting is None else None
         run.is_still = move < 1e-13 * max(1.0, 0.1 * (stages or 1)) * size
-        run.is_hidden = run.is_still or is_hidden(self.aim.tolerance, size, move, stages)
+        run.is_hidden = run.is_still or is_hidden(self.settings.tolerance, size, move, stages)
         run.n_steps, run.speed = run.n_steps + 1, step.speeds[i]
         state, is_at_end = self._arrive(b, step, i, h)
         if is_at_end:
             return self.termination.finish(b, Status.reached, state)
-        if run.n_steps >= self.aim.max_steps or run.n_gradients >= self.aim.max_gradients:
+        if run.n_steps >= self.settings.max_steps or run.n_gradients >= self.settings.max_gradients:
             return self.termination.stop_at_limit(b, state)
         self.states[b] = state
         self.gradients[b].copy_(step.gradients[i])
@@ -245,18 +254,18 @@ class FlowBatch:
             The state there, shape (P,); whether it is the end of the run.
         """
         run, loss = self.runs[b], step.losses[i]
-        theta, left = 1.0, self.aim.end_time - run.time
+        theta, left = 1.0, self.end.time - run.time
         # The last step ends at the asked time itself; any other when its error says that it does,
         # unless that is rounding.
         delay = step.delays[i] if h < left and not run.is_hidden else 0.0
         span = (left if h >= left else h) - max(-0.3 * h, min(0.3 * h, delay))
-        if self.aim.is_reached(loss) and step.gradients.dtype != self.states[b].dtype:
+        if self.end.is_reached(loss) and step.gradients.dtype != self.states[b].dtype:
             loss = float(self._taken([b]).loss(step.states[i][None]))
-        if self.aim.is_reached(loss):
+        if self.end.is_reached(loss):
             theta = self._locate(b, lambda at: step.interpolate(i, at), loss)
         to_the_end = theta * span >= left
         theta = min(theta, left / span)
-        end = self.aim.end_time if to_the_end else run.time + theta * span
+        end = self.end.time if to_the_end else run.time + theta * span
         while run.recorder.next_time <= end:
             at = (run.recorder.next_time - run.time) / span
             self.termination.record(b, step.interpolate(i, at))
@@ -264,7 +273,7 @@ class FlowBatch:
         run.time, run.loss = end, loss
         if theta < 1:
             run.loss = float(self._taken([b]).loss(state[None]))
-        return state, self.aim.is_reached(loss) or to_the_end
+        return state, self.end.is_reached(loss) or to_the_end
 
     def _choose_next_step(self, b: int, step: Step, i: int, h: float, error: float) -> None:
         """Set the size, the method and the most stages of the step after an accepted one."""
@@ -279,7 +288,7 @@ class FlowBatch:
         is_bounded = not run.is_hidden or math.isfinite(run.longest)
         run.most_stages = MOST_STAGES if is_bounded else MAX_STAGES
         seen = None if step.curvatures is None else step.curvatures[i]
-        if self.aim.method == "automatic":
+        if self.settings.method == "automatic":
             run.choose_method(h, seen, step.states[i] if seen is None else step.directions[i])
         if run.is_stiff:
             run.remember(step.missed(i), h)
@@ -298,15 +307,15 @@ class FlowBatch:
 
     def _locate(self, b: int, at: Callable[[float], Tensor], end_loss: float) -> float:
         """The fraction of the step at which the loss is the asked one."""
-        alone, aim = self._taken([b]), math.log(self.aim.until_loss)
-        low, above = 0.0, math.log(self.runs[b].loss) - aim
-        high, below = 1.0, math.log(max(end_loss, 1e-300)) - aim
+        alone, wanted = self._taken([b]), math.log(self.end.loss)
+        low, above = 0.0, math.log(self.runs[b].loss) - wanted
+        high, below = 1.0, math.log(max(end_loss, 1e-300)) - wanted
         theta, miss = high, below
         while abs(miss) > 1e-5 and high - low > 1e-12:
             # The logarithm of the loss is nearly linear; the clamp bisects where it is not.
             share = min(0.9, max(0.1, above / (above - below)))
             theta = low + share * (high - low)
-            miss = math.log(max(float(alone.loss(at(theta)[None])), 1e-300)) - aim
+            miss = math.log(max(float(alone.loss(at(theta)[None])), 1e-300)) - wanted
             if miss > 0:
                 low, above = theta, miss
             else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,38 +13,29 @@ from dmf_utils.factorization.product import product_matrix
 from dmf_utils.flow.batch import Factorizations
 from dmf_utils.flow.chebyshev import MOST_STAGES, chebyshev_stages, longest_chebyshev_step
 from dmf_utils.flow.resting import may_rest, will_rest
+from dmf_utils.flow.settings import Settings
 from dmf_utils.flow.step_size import StepControl
 from dmf_utils.flow.trajectory import Status, Trajectory
 from dmf_utils.flow.waiting import Waiting, broken_law, smallest_resolved_loss, what_waits
 
-__all__ = ["LOOK_AFTER", "Aim", "Method", "Termination"]
+__all__ = ["LOOK_AFTER", "End", "Termination"]
 
 LOOK_AFTER = 10  # steps that rounding hides, whether anything waits
 _OF_A_RATE = 0.15  # over it: the longest step while rounding hides what grows so
 _OF_A_RESTING_STEP = 50  # gradients, at least
 _ROUNDED_OFF = 0.05  # of what waits: more than may be
 
-Method = Literal["automatic", "dormand-prince"]
-
 
 @dataclass(frozen=True)
-class Aim:
-    """What all runs of a batch have in common."""
+class End:
+    """Where all runs of a batch end: at a loss, or else at a time, which may be infinite."""
 
-    until_loss: float | None
-    until_time: float | None
-    tolerance: float
-    method: Method
-    max_steps: int
-    max_gradients: int
-    gradient_dtype: torch.dtype
-
-    @property
-    def end_time(self) -> float:
-        return math.inf if self.until_time is None else self.until_time
+    loss: float | None
+    time: float
 
     def is_reached(self, loss: float) -> bool:
-        return self.until_loss is not None and loss <= self.until_loss
+        """Whether a run with this loss has come to its end."""
+        return self.loss is not None and loss <= self.loss
 
 
 class Termination:
@@ -54,7 +44,8 @@ class Termination:
     Parameters
     ----------
     batch : Factorizations
-    aim : Aim
+    end : End
+    settings : Settings
     runs : sequence of B StepControl
     origins : sequence of B Tensor, shape (P,)
         Where the runs begin.
@@ -63,11 +54,13 @@ class Termination:
     def __init__(
         self,
         batch: Factorizations,
-        aim: Aim,
+        end: End,
+        settings: Settings,
         runs: Sequence[StepControl],
         origins: Sequence[Tensor],
     ) -> None:
-        self.batch, self.aim, self.runs, self.origins = batch, aim, runs, list(origins)
+        self.batch, self.end, self.settings = batch, end, settings
+        self.runs, self.origins = runs, list(origins)
         self.done: dict[int, Trajectory] = {}
         self._alone: dict[int, Factorizations] = {}
 
@@ -98,7 +91,7 @@ class Termination:
 
         Else it goes on; where rounding hides the motion, by steps that what waits allows.
         """
-        run, left = self.runs[b], self.aim.end_time - self.runs[b].time
+        run, left = self.runs[b], self.end.time - self.runs[b].time
         run.still_steps, run.next_look = 0, max(run.next_look, 2 * run.n_gradients)
         waiting = self.waiting(b, state)
         if run.is_still and waiting.time >= left:
@@ -125,12 +118,12 @@ class Termination:
 
     def _what_is_lacking(self, b: int, ahead: float, waiting: Waiting) -> str:
         """Whether "steps" or "gradients" do not reach to a motion so far `ahead`; else empty."""
-        run, aim = self.runs[b], self.aim
+        run, settings = self.runs[b], self.settings
         if not run.is_still:
-            if aim.until_loss is None:
+            if self.end.loss is None:
                 return ""  # what moves yet comes to rest, perhaps long before the steps are used up
             # What is learned may yet bring the loss down as asked: at most at the present speed.
-            if run.speed**2 * ahead > 0.5 * (run.loss - aim.until_loss):
+            if run.speed**2 * ahead > 0.5 * (run.loss - self.end.loss):
                 return ""
         longest, each = run.step, 6
         if run.curvature is not None:
@@ -141,36 +134,36 @@ class Termination:
         elif run.curvature is not None:
             each = chebyshev_stages(longest, run.curvature)
         steps = ahead / longest / (1.0 if run.is_still else 2.0)
-        if steps > aim.max_steps - run.n_steps:
+        if steps > settings.max_steps - run.n_steps:
             return "steps"
-        return "gradients" if steps * each > aim.max_gradients - run.n_gradients else ""
+        return "gradients" if steps * each > settings.max_gradients - run.n_gradients else ""
 
     def stand_still(self, b: int, state: Tensor, why: str) -> None:
         """End a run that cannot move: it is at every later time where it is now."""
         run = self.runs[b]
-        if self.aim.until_time is None:
+        if math.isinf(self.end.time):
             # At rest by rounding alone, below what was resolved on the way.
             run.detail = run.detail or self._is_unresolved(b, product_matrix(self.factors(state)))
             status = Status.unresolved if run.detail else Status.stalled
             return self.finish(b, status, state, "" if run.detail else f"{why}; {self._loss(b)}")
-        while run.recorder.next_time <= self.aim.end_time:
+        while run.recorder.next_time <= self.end.time:
             self.record(b, state)
-        run.time = self.aim.end_time
+        run.time = self.end.time
         return self.finish(b, Status.reached, state)
 
     def stop_at_limit(self, b: int, state: Tensor) -> None:
         """End a run that has made all its steps or gradients, and say what it was about."""
-        run, aim, waiting = self.runs[b], self.aim, self.waiting(b, state)
-        limit, most = ("max_gradients", aim.max_gradients)
-        if run.n_steps >= aim.max_steps:
-            limit, most = "max_steps", aim.max_steps
+        run, settings, waiting = self.runs[b], self.settings, self.waiting(b, state)
+        limit, most = ("max_gradients", settings.max_gradients)
+        if run.n_steps >= settings.max_steps:
+            limit, most = "max_steps", settings.max_steps
         size = max(float(torch.linalg.vector_norm(state)), 1e-300)
         going_on = f"the factors still move by {run.speed / size:.1e} of their size in unit time"
         if 0 < waiting.time < math.inf:
             later = run.time + waiting.time
             going_on += f", and what waits is not visible before time {later:.3g}"
-        ends = [] if aim.until_time is None else [f"time {aim.until_time:.3g} was asked"]
-        ends += [] if aim.until_loss is None else [self._loss(b)]
+        ends = [] if math.isinf(self.end.time) else [f"time {self.end.time:.3g} was asked"]
+        ends += [] if self.end.loss is None else [self._loss(b)]
         why = f"{limit} = {most} were made by time {run.time:.3g}: {'; '.join([going_on, *ends])}"
         self.finish(b, Status.step_limit, state, why)
 
@@ -208,11 +201,13 @@ class Termination:
 
     def _what_is_wrong(self, b: int, factors: list[Tensor], product: Tensor) -> str:
         """Why a run that came to its end is not what was asked for; empty if it is."""
-        run, aim = self.runs[b], self.aim
+        run = self.runs[b]
         if run.detail or run.n_steps == 0:
             return run.detail
-        unresolved = self._is_unresolved(b, product) if aim.is_reached(run.loss) else ""
-        return unresolved or broken_law(self.factors(self.origins[b]), factors, aim.tolerance)
+        unresolved = self._is_unresolved(b, product) if self.end.is_reached(run.loss) else ""
+        return unresolved or broken_law(
+            self.factors(self.origins[b]), factors, self.settings.tolerance
+        )
 
     def _is_unresolved(self, b: int, product: Tensor) -> str:
         """Say which loss can be resolved, if that of a run is less; empty if it is not."""
@@ -224,17 +219,17 @@ class Termination:
         return f"the smallest loss whose time can be told from rounding is {least:.1e}"
 
     def _loss(self, b: int) -> str:
-        asked = "" if self.aim.until_loss is None else f" where {self.aim.until_loss:.3g} was asked"
+        asked = "" if self.end.loss is None else f" where {self.end.loss:.3g} was asked"
         return f"the loss is {self.runs[b].loss:.3g}{asked}"
 
     def fraction_done(self) -> float:
         """A rough share of the way, for the progress bar."""
         shares = []
         for b, run in enumerate(self.runs):
-            of_time = run.time / self.aim.end_time
+            of_time = run.time / self.end.time
             of_loss = 0.0
-            if self.aim.until_loss is not None and run.loss > self.aim.until_loss:
-                whole = math.log(run.first_loss / self.aim.until_loss)
+            if self.end.loss is not None and run.loss > self.end.loss:
+                whole = math.log(run.first_loss / self.end.loss)
                 of_loss = max(0.0, math.log(run.first_loss / run.loss) / whole)
             shares.append(1.0 if b in self.done else max(of_time, of_loss))
         return sum(shares) / len(shares)

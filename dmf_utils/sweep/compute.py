@@ -15,6 +15,7 @@ from dmf_utils.convex.nuclear_norm import min_nuclear_norm
 from dmf_utils.factorization import initialization, norms
 from dmf_utils.flow.descent import gradient_descent
 from dmf_utils.flow.flow import gradient_flow
+from dmf_utils.flow.settings import Settings
 from dmf_utils.flow.trajectory import Record, Trajectory
 from dmf_utils.problems.completion import MatrixCompletion
 from dmf_utils.problems.lockstep import in_lockstep
@@ -104,25 +105,24 @@ def _stepped(
         else make_start(run["norm"], run["seed"])
         for run in runs
     ]
+    depth, until_loss = first["depth"], first["until_loss"]
+    record = Record(options.get("times", ()), options.get("n_singular_values", 0))
     asked = {
-        "until_loss": first["until_loss"],
         "max_steps": first["max_steps"],
         "dtype": getattr(torch, first["precision"]),
         "device": options.get("device", "cpu"),
-        "record": Record(options.get("times", ()), options.get("n_singular_values", 0)),
     }
     if first["method"] == "descent":
-        rate = first["learning_rate"]
-        return gradient_descent(
-            made, first["depth"], starts, learning_rate=rate, normalized=True, **asked
-        )
+        asked |= {"learning_rate": first["learning_rate"], "normalized": True}
+        return gradient_descent(made, depth, starts, until_loss, record=record, **asked)
     is_single = first["gradient_precision"] == "float32"
-    asked |= {
-        "max_gradients": first["max_gradients"],
-        "tolerance": first["tolerance"],
-        "gradient_dtype": torch.float32 if is_single else None,
-    }
-    return gradient_flow(made, first["depth"], starts, **asked)
+    settings = Settings(
+        tolerance=first["tolerance"],
+        gradient_dtype=torch.float32 if is_single else None,
+        max_gradients=first["max_gradients"],
+        **asked,
+    )
+    return gradient_flow(made, depth, starts, until_loss, record=record, settings=settings)
 
 
 @lru_cache(maxsize=1)  # a chunk's: at the paper's size one takes 0.4 GB

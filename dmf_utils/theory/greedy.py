@@ -16,6 +16,7 @@ from torch import Tensor
 from dmf_utils._support import checks
 from dmf_utils.factorization.initialization import balanced_factors
 from dmf_utils.flow.flow import gradient_flow
+from dmf_utils.flow.settings import Settings
 from dmf_utils.flow.trajectory import Record
 from dmf_utils.problems.base import Problem
 from dmf_utils.theory.aligned_modes import time_to_reach
@@ -228,8 +229,8 @@ def _follow(
             start=factors,
             until_loss=None,
             until_time=stretch,
-            tolerance=tolerance,
             record=record,
+            settings=Settings(tolerance=tolerance),
         )
         factors = run.factors
         paths.append(run.measured["product"])

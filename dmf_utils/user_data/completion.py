@@ -13,10 +13,10 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-import torch
 
 from dmf_utils._support.checks import positive, whole_number
 from dmf_utils.factorization.initialization import gaussian
+from dmf_utils.flow.settings import Settings
 from dmf_utils.user_data.cost import (
     check_memory,
     checked_center,
@@ -182,12 +182,8 @@ def complete(
     remarks = list(data.remarks) + about_split_and_size(data, split, test, hidden, given)
     judge = Judge(data, split, chosen_scale(scale, data, split), bounds)
     start = gaussian(start_norm, whole_number(seed, "seed", 0))
-    options = {
-        "until_loss": until_loss,
-        "tolerance": tolerance,
-        "hidden": hidden,
-        "gradient_dtype": coarse,
-    }
+    settings = Settings(tolerance=tolerance, gradient_dtype=coarse)
+    options = {"until_loss": until_loss, "hidden": hidden, "settings": settings}
     kept = _kept(keep, judge, options, start)
     options["progress"] = say is not None
     asked = runs_asked(checked_center(center), depths, data.n_observed)
@@ -263,7 +259,7 @@ def _methods(
         if biases.center not in ("none", "mean"):
             methods.append(biases)
         methods += [Flow(biases, depth, start, options, kept) for depth in depths]
-        methods.append(Penalty(biases, hidden, options["gradient_dtype"] or torch.float64))
+        methods.append(Penalty(biases, hidden, options["settings"].gradients_in))
     return methods
 
 

@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from dmf_utils._support.progress import progress_bar
 from dmf_utils.factorization.initialization import Start
 from dmf_utils.factorization.product import product_matrix
 from dmf_utils.flow.flow import gradient_flow
+from dmf_utils.flow.settings import Settings
 from dmf_utils.flow.trajectory import Status
 from dmf_utils.problems.base import Problem
 
@@ -62,9 +62,8 @@ def early_stopping(
     until_loss: float,
     *,
     hidden: int | None = None,
-    tolerance: float = 1e-5,
-    gradient_dtype: torch.dtype | None = None,
     progress: bool = False,
+    settings: Settings = Settings(tolerance=1e-5),  # noqa: B008, it cannot change
 ) -> EarlyStopping:
     r"""Follow gradient flow, look at the error again and again as the loss falls, keep the best.
 
@@ -80,8 +79,8 @@ def early_stopping(
     error : callable, or None
         Mean squared error of the product of given factors, on entries that the problem does not
         see. None for a run that nothing stops before `until_loss`.
-    until_loss, tolerance : float
-    hidden, gradient_dtype
+    until_loss : float
+    hidden, settings
         As of `gradient_flow`.
     progress : bool
         Whether to show a bar.
@@ -99,10 +98,11 @@ def early_stopping(
     ----------
     L. Prechelt, *Early stopping – but when?*, Neural Networks: Tricks of the Trade, 1998.
     """
-    options = {"tolerance": tolerance, "gradient_dtype": gradient_dtype}
     factors = start.factors(tuple(problem.shape), depth, hidden)
     if error is None:
-        run = gradient_flow(problem, depth, factors, until_loss, progress=progress, **options)
+        run = gradient_flow(
+            problem, depth, factors, until_loss, progress=progress, settings=settings
+        )
         return EarlyStopping(run.factors, run.time, run.n_gradients, [], _end(run.status), False)
     loss = first = float(problem.loss(product_matrix(factors)))
     looks = [(loss, error(factors))]
@@ -111,7 +111,8 @@ def early_stopping(
     with progress_bar(f"depth {depth}", total=100, show=progress) as bar:
         while status is Status.reached and loss > until_loss and not _is_over(looks, best):
             fall = _COARSE if _is_plain(looks, best) else _FINE
-            run = gradient_flow(problem, depth, factors, max(fall * loss, until_loss), **options)
+            until = max(fall * loss, until_loss)
+            run = gradient_flow(problem, depth, factors, until, settings=settings)
             factors, loss, status = run.factors, run.loss, run.status
             time, n_gradients = time + run.time, n_gradients + run.n_gradients
             looks.append((loss, error(factors)))

@@ -13,6 +13,7 @@ from dmf_utils.factorization.product import factor_gradients, product_matrix
 from dmf_utils.flow import descent as descent_module
 from dmf_utils.flow.descent import gradient_descent
 from dmf_utils.flow.flow import gradient_flow
+from dmf_utils.flow.settings import Settings
 from dmf_utils.flow.trajectory import Record, Status
 from dmf_utils.problems.completion import MatrixCompletion
 from dmf_utils.problems.full_observation import FullObservation
@@ -109,7 +110,9 @@ def test_divisor_of_the_loss_is_a_factor_of_the_learning_rate():
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_descent_follows_the_flow_to_first_order(depth):
     problem, start = completion(), gaussian(0.5, 1)
-    exact = gradient_flow(problem, depth, start, None, until_time=8.0, tolerance=1e-10)
+    exact = gradient_flow(
+        problem, depth, start, None, until_time=8.0, settings=Settings(tolerance=1e-10)
+    )
     misses = []
     for learning_rate in (0.02, 0.01):
         steps = round(8.0 / learning_rate)
@@ -145,7 +148,7 @@ def test_balancedness_drifts_in_proportion_to_the_step(start, depth):
 
 def test_normalized_descent_follows_the_flow():
     problem, start = completion(), gaussian(0.3, 1)
-    exact = gradient_flow(problem, 3, start, 1e-2, tolerance=1e-9)
+    exact = gradient_flow(problem, 3, start, 1e-2, settings=Settings(tolerance=1e-9))
     misses = []
     for learning_rate in (2e-3, 5e-4):
         run = gradient_descent(

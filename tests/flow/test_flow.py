@@ -21,6 +21,7 @@ from dmf_utils.factorization.norms import nuclear_norm
 from dmf_utils.factorization.product import balancedness_gap, product_matrix
 from dmf_utils.flow import integration
 from dmf_utils.flow.flow import gradient_flow
+from dmf_utils.flow.settings import Settings
 from dmf_utils.flow.trajectory import Record, Status
 from dmf_utils.problems.completion import MatrixCompletion
 from dmf_utils.problems.full_observation import FullObservation
@@ -53,8 +54,8 @@ def test_flow_follows_the_known_solution(known):
         start=known.factors,
         until_loss=None,
         until_time=6.0,
-        tolerance=1e-9,
         record=Record(times=times, measures={"W": lambda W: W}),
+        settings=Settings(tolerance=1e-9),
     )
     assert run.status is Status.reached
     assert (run.time, run.times.tolist()) == (6.0, times)
@@ -69,7 +70,9 @@ def test_flow_follows_the_known_solution(known):
 
 @pytest.mark.parametrize("known", KNOWN, ids=str)
 def test_flow_ends_at_the_known_limit(known):
-    run = gradient_flow(known.problem, start=known.factors, until_loss=1e-12, tolerance=1e-9)
+    run = gradient_flow(
+        known.problem, start=known.factors, until_loss=1e-12, settings=Settings(tolerance=1e-9)
+    )
     assert run.status is Status.reached
     assert distance(run.product, known.limit) < 1e-5
     # The end was located: at its time the known solution has that loss.
@@ -81,7 +84,11 @@ def test_depth_one_is_an_exponential():
     target = torch.tensor([[2.0, -1.0, 0.5]], dtype=torch.float64)
     W0 = torch.tensor([[0.0, 1.0, 0.5]], dtype=torch.float64)
     run = gradient_flow(
-        FullObservation(target), start=[W0], until_loss=None, until_time=1.0, tolerance=1e-11
+        FullObservation(target),
+        start=[W0],
+        until_loss=None,
+        until_time=1.0,
+        settings=Settings(tolerance=1e-11),
     )
     torch.testing.assert_close(
         run.product, target + math.exp(-1) * (W0 - target), rtol=0, atol=1e-10
@@ -98,8 +105,8 @@ def test_depth_two_is_logistic():
         start=identity(norm=1e-3),
         until_loss=None,
         until_time=4.0,
-        tolerance=1e-10,
         record=Record(times=times, singular_values=2),
+        settings=Settings(tolerance=1e-10),
     )
     s0 = 1e-3 / math.sqrt(2)
     for r, y in enumerate((3.0, 1.0)):
@@ -124,9 +131,8 @@ def test_flow_deviates_in_proportion_to_the_tolerance(depth, method):
             start,
             None,
             until_time=120.0,
-            tolerance=tolerance,
-            method=method,
             record=Record(times=[25.0], measures={"W": lambda W: W}),
+            settings=Settings(tolerance=tolerance, method=method),
         )
         assert distance(run.measured["W"][0], exact[1]) < 10 * tolerance
         assert distance(run.product, exact[2]) < 10 * tolerance
@@ -143,7 +149,9 @@ def test_flow_deviates_in_proportion_to_the_tolerance(depth, method):
 )
 def test_flow_to_a_loss_agrees_with_scipy(problem, depth, hidden):
     start = gaussian(0.05, 3)
-    run = gradient_flow(problem, depth, start, 1e-4, hidden=hidden, tolerance=1e-7)
+    run = gradient_flow(
+        problem, depth, start, 1e-4, hidden=hidden, settings=Settings(tolerance=1e-7)
+    )
     factors = start.factors(problem.shape, depth, hidden)
     exact = factor_flow(problem.gradient, factors, [0.0, run.time])[-1]
     assert run.loss == pytest.approx(1e-4, rel=1e-2)
@@ -161,7 +169,7 @@ def test_both_methods_find_the_same_and_the_automatic_one_sooner():
     assert steps["chebyshev"] > 20
     assert steps["dormand-prince"] > 5
     with count_steps() as steps:
-        plain = gradient_flow(problem, 3, start, 1e-6, method="dormand-prince")
+        plain = gradient_flow(problem, 3, start, 1e-6, settings=Settings(method="dormand-prince"))
     assert steps["chebyshev"] == 0
     assert distance(automatic.product, plain.product) < 1e-4
     assert automatic.time == pytest.approx(plain.time, rel=2e-3)
@@ -173,7 +181,9 @@ def test_automatic_method_returns_to_dormand_prince():
     target = torch.diag(torch.tensor([1.0, 20.0], dtype=torch.float64))
     first = torch.diag(torch.tensor([0.3, 1e-100], dtype=torch.float64))
     with count_steps() as steps:
-        run = gradient_flow(FullObservation(target), start=[first, first], tolerance=2.5e-5)
+        run = gradient_flow(
+            FullObservation(target), start=[first, first], settings=Settings(tolerance=2.5e-5)
+        )
     order = "".join(steps["order"]).replace("s", "")
     assert "dc" in order
     assert "cd" in order
@@ -188,7 +198,7 @@ def test_depth_one_flows_from_the_zero_matrix(gradient_dtype):
         start=[torch.zeros_like(target)],
         until_loss=None,
         until_time=2.0,
-        gradient_dtype=gradient_dtype,
+        settings=Settings(gradient_dtype=gradient_dtype),
     )
     assert run.status is Status.reached
     assert distance(run.product, (1 - math.exp(-2.0)) * target) < 3e-5
@@ -225,14 +235,14 @@ def test_steps_are_accepted_where_their_error_is_tolerated():
 def test_where_times_are_asked_the_clock_counts_for_more():
     asked = {"until_time": 50.0}
     loose, fine, both = (
-        gradient_flow(completion(), 3, gaussian(1e-2, 0), None, **asked, **options)
-        for options in ({"tolerance": 2.5e-5}, {"tolerance": 5e-6}, {})
+        gradient_flow(completion(), 3, gaussian(1e-2, 0), None, **asked, settings=settings)
+        for settings in (Settings(tolerance=2.5e-5), Settings(tolerance=5e-6), Settings())
     )
     assert torch.equal(both.product, fine.product)
     assert both.n_gradients > loose.n_gradients
     coarse, plain = (
-        gradient_flow(completion(), 3, gaussian(1e-2, 0), 1e-3, **options)
-        for options in ({"tolerance": 2.5e-5}, {})
+        gradient_flow(completion(), 3, gaussian(1e-2, 0), 1e-3, settings=settings)
+        for settings in (Settings(tolerance=2.5e-5), Settings())
     )
     assert torch.equal(plain.product, coarse.product)
 
@@ -241,7 +251,9 @@ def test_steps_shrink_ahead_of_a_mode_that_grows():
     # A mode that grows as it is learned wants shorter and shorter steps. A controller that only
     # looks at the last error is surprised at every second one of them.
     with count_steps() as steps:
-        gradient_flow(completion(), 3, gaussian(1e-3, 0), 0.1, method="dormand-prince")
+        gradient_flow(
+            completion(), 3, gaussian(1e-3, 0), 0.1, settings=Settings(method="dormand-prince")
+        )
     tried = steps["tried"]
     rejected = sum(error > 2.5e-5 * float(end.norm()) for _, end, error, *_ in tried)
     assert len(tried) > 25
@@ -250,7 +262,9 @@ def test_steps_shrink_ahead_of_a_mode_that_grows():
 
 def test_curvature_is_estimated_anew_while_it_changes():
     with count_steps() as steps:
-        run = gradient_flow(completion(), 3, gaussian(0.1, 0), 1e-6, tolerance=1e-6)
+        run = gradient_flow(
+            completion(), 3, gaussian(0.1, 0), 1e-6, settings=Settings(tolerance=1e-6)
+        )
     assert run.status is Status.reached
     between = "".join(steps["order"]).split("s")
     assert steps["chebyshev"] > 60
@@ -300,7 +314,10 @@ def test_flow_conserves_every_difference_from_any_start(depth, hidden):
     drifts = []
     for tolerance in (1e-5, 1e-8):
         run = gradient_flow(
-            problem, start=start, until_loss=1e-6, tolerance=tolerance, method="dormand-prince"
+            problem,
+            start=start,
+            until_loss=1e-6,
+            settings=Settings(tolerance=tolerance, method="dormand-prince"),
         )
         pairs = zip(conserved(run.factors), conserved(start), strict=True)
         drifts.append(max(float((after - before).norm()) for after, before in pairs))
@@ -312,7 +329,7 @@ def test_flow_conserves_every_difference_from_any_start(depth, hidden):
 
 @pytest.mark.parametrize("start", [identity(0.1), balanced(0.1, 1)], ids=["identity", "balanced"])
 def test_balanced_start_stays_balanced(start):
-    run = gradient_flow(completion(), 3, start, 1e-4, tolerance=1e-8)
+    run = gradient_flow(completion(), 3, start, 1e-4, settings=Settings(tolerance=1e-8))
     assert float(balancedness_gap(run.factors)) < 1e-6
 
 
@@ -337,7 +354,9 @@ def test_zero_singular_values_stay_zero(depth):
 @pytest.mark.parametrize("until_loss", [0.3, 1e-3, 1e-8])
 def test_end_is_located(depth, until_loss, method):
     problem = completion(shape=(5, 4), m=12)
-    run = gradient_flow(problem, depth, gaussian(0.3, 0), until_loss, method=method)
+    run = gradient_flow(
+        problem, depth, gaussian(0.3, 0), until_loss, settings=Settings(method=method)
+    )
     assert run.status is Status.reached
     assert run.loss == pytest.approx(until_loss, rel=1e-2)
     assert run.loss == pytest.approx(float(problem.loss(run.product)), rel=1e-9)
@@ -346,7 +365,9 @@ def test_end_is_located(depth, until_loss, method):
 def test_time_of_the_end_does_not_depend_on_the_steps():
     problem = completion(shape=(5, 4), m=12)
     times = [
-        gradient_flow(problem, 3, gaussian(0.3, 0), 0.3, tolerance=tolerance).time
+        gradient_flow(
+            problem, 3, gaussian(0.3, 0), 0.3, settings=Settings(tolerance=tolerance)
+        ).time
         for tolerance in (1e-4, 1e-7, 1e-10)
     ]
     assert times[1] == pytest.approx(times[2], rel=1e-5)
@@ -374,8 +395,8 @@ def test_rounding_neither_moves_the_end_nor_loses_its_record():
             identity(0.5),
             None,
             until_time=end,
-            tolerance=1e-3,
             record=Record([end]),
+            settings=Settings(tolerance=1e-3),
         )
         assert (run.time, run.times.tolist()) == (end, [end])
 
@@ -403,7 +424,7 @@ def test_start_that_fits_already():
 
 def test_step_limit_warns():
     with pytest.warns(RuntimeWarning, match=r"1 of 1 runs.*'step limit'.*raise max_steps") as seen:
-        run = gradient_flow(completion(), 3, max_steps=7)
+        run = gradient_flow(completion(), 3, settings=Settings(max_steps=7))
     assert (run.status, run.n_steps) == (Status.step_limit, 7)
     assert run.loss > 1e-6
     assert seen[0].filename == __file__
@@ -416,7 +437,9 @@ def test_gradient_limit_ends_each_run_by_itself():
     limit = whole[0].n_gradients + 1
     assert whole[1].n_gradients > 1.5 * limit  # so that the limit is one for the second run only
     with pytest.warns(RuntimeWarning, match=r"1 of 2 runs.*'step limit'.*max_gradients"):
-        first, second = gradient_flow(completion(), 3, starts, max_gradients=limit)
+        first, second = gradient_flow(
+            completion(), 3, starts, settings=Settings(max_gradients=limit)
+        )
     assert (first.status, first.n_gradients) == (Status.reached, whole[0].n_gradients)
     assert second.status is Status.step_limit
     # Not before the limit, and not beyond the step that reaches it.
@@ -454,7 +477,10 @@ def test_waiting_for_a_mode_that_is_next_to_nothing_is_no_stall(method):
     target = torch.diag(torch.tensor([1.0, 4.0], dtype=torch.float64))
     first = torch.diag(torch.tensor([0.3, 1e-100], dtype=torch.float64))
     run = gradient_flow(
-        FullObservation(target), start=[first, first], until_loss=1e-6, method=method
+        FullObservation(target),
+        start=[first, first],
+        until_loss=1e-6,
+        settings=Settings(method=method),
     )
     assert run.status is Status.reached
     assert distance(run.product, target) < 1e-3
@@ -515,14 +541,13 @@ def test_records_are_those_of_the_flow_at_the_asked_times(method):
         3,
         start,
         1e-5,
-        tolerance=1e-7,
-        method=method,
         record=Record(
             times,
             singular_values=3,
             measures={"W": lambda W: W, "norm": nuclear_norm, "one": lambda W: 1.0},
             factors=True,
         ),
+        settings=Settings(tolerance=1e-7, method=method),
     )
     kept = [t for t in times if t <= run.time]
     assert 5 < len(kept) < len(times)
@@ -702,7 +727,9 @@ def test_single_precision(several):
     problems = [completion(shape=(5, 4), m=12), MatrixSensing.random((5, 4), 2, 12, seed=1)]
     problem = problems if several else problems[0]
     exact = gradient_flow(problem, 3, gaussian(0.1, 0), 1e-3)
-    single = gradient_flow(problem, 3, gaussian(0.1, 0), 1e-3, dtype=torch.float32)
+    single = gradient_flow(
+        problem, 3, gaussian(0.1, 0), 1e-3, settings=Settings(dtype=torch.float32)
+    )
     for a, b in zip(exact, single, strict=True) if several else [(exact, single)]:
         assert a.product.dtype == a.factors[0].dtype == torch.float64
         assert b.product.dtype == b.factors[0].dtype == torch.float32
@@ -720,9 +747,13 @@ def test_gradients_in_single_precision(depth, kind):
         "several": [completion(seed, (12, 9), 70) for seed in (1, 2, 3)],
     }[kind]
     start = gaussian(1e-2, 0)
-    runs = gradient_flow(problem, depth, start, 1e-5, gradient_dtype=torch.float32)
+    runs = gradient_flow(
+        problem, depth, start, 1e-5, settings=Settings(gradient_dtype=torch.float32)
+    )
     fine = gradient_flow(problem, depth, start, 1e-5)
-    exact = gradient_flow(problem, depth, start, 1e-5, method="dormand-prince", tolerance=1e-9)
+    exact = gradient_flow(
+        problem, depth, start, 1e-5, settings=Settings(method="dormand-prince", tolerance=1e-9)
+    )
     if kind != "several":
         problem, runs, fine, exact = [problem], [runs], [fine], [exact]
     for p, one, other, best in zip(problem, runs, fine, exact, strict=True):
@@ -747,7 +778,9 @@ def test_most_gradients_are_in_the_precision_asked_for():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MatrixCompletion, "unchecked_gradient", spied)
-        coarse = gradient_flow(problem, 3, gaussian(1e-2, 0), gradient_dtype=torch.float32)
+        coarse = gradient_flow(
+            problem, 3, gaussian(1e-2, 0), settings=Settings(gradient_dtype=torch.float32)
+        )
         single, seen = seen, []
         fine = gradient_flow(problem, 3, gaussian(1e-2, 0))
     assert all(a == b for a, b in single + seen)
@@ -773,15 +806,21 @@ def test_most_gradients_are_in_the_precision_asked_for():
             "tolerance = 1e-07 is finer .* at least 1e-6",
         ),
         (
-            {"gradient_dtype": torch.float32, "until_loss": 1e-12},
+            {"dtype": torch.float16},
             ValueError,
-            "until_loss = 1e-12 is less than .* leave gradient_dtype out",
+            "dtype must be torch.float64 or torch.float32, got torch.float16",
         ),
     ],
 )
 def test_what_single_precision_cannot_do_is_refused(options, error, message):
     with pytest.raises(error, match=message):
-        gradient_flow(completion(), 2, gaussian(0.1, 0), **options)
+        gradient_flow(completion(), 2, gaussian(0.1, 0), settings=Settings(**options))
+
+
+def test_a_loss_that_single_gradients_do_not_resolve_is_refused():
+    coarse, words = Settings(gradient_dtype=torch.float32), "until_loss = 1e-12 is less than"
+    with pytest.raises(ValueError, match=f"{words} .* leave gradient_dtype out"):
+        gradient_flow(completion(), 2, gaussian(0.1, 0), 1e-12, settings=coarse)
 
 
 def test_a_problem_that_has_one_precision_is_refused_another():
@@ -795,14 +834,14 @@ def test_a_problem_that_has_one_precision_is_refused_another():
             return self
 
     with pytest.raises(TypeError, match=r"method to\(device, dtype\)"):
-        gradient_flow(Plain(), 2, gaussian(0.1, 0), gradient_dtype=torch.float32)
+        gradient_flow(Plain(), 2, gaussian(0.1, 0), settings=Settings(gradient_dtype=torch.float32))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 def test_on_the_graphics_card():
     problem = completion()
     here = gradient_flow(problem, 3, gaussian(0.1, 0), 1e-4)
-    there = gradient_flow(problem, 3, gaussian(0.1, 0), 1e-4, device="cuda")
+    there = gradient_flow(problem, 3, gaussian(0.1, 0), 1e-4, settings=Settings(device="cuda"))
     assert there.product.device.type == "cuda"
     assert distance(there.product.cpu(), here.product) < 1e-8
 
@@ -810,7 +849,7 @@ def test_on_the_graphics_card():
 def test_device_is_honoured():
     # The device "meta" has shapes and no numbers: that it is refused shows that it was used.
     with pytest.raises((NotImplementedError, RuntimeError), match=r"meta|Meta"):
-        gradient_flow(completion(), 3, gaussian(0.1, 0), 1e-4, device="meta")
+        gradient_flow(completion(), 3, gaussian(0.1, 0), 1e-4, settings=Settings(device="meta"))
 
 
 def test_threads_are_as_before():
@@ -855,7 +894,9 @@ def test_starts_are_left_alone():
 def test_flow_to_the_zero_matrix_rests_there(depth, method):
     problem = FullObservation(torch.zeros(3, 2, dtype=torch.float64))
     start = [torch.ones(shape, dtype=torch.float64) for shape in factor_shapes((3, 2), depth)]
-    run = gradient_flow(problem, start=start, until_loss=None, until_time=1e4, method=method)
+    run = gradient_flow(
+        problem, start=start, until_loss=None, until_time=1e4, settings=Settings(method=method)
+    )
     assert run.status is Status.reached
     assert run.time == 1e4
     # At depth 1 by the factor exp(-t): below what double precision can tell from zero.
@@ -877,7 +918,8 @@ class ByAutograd:
 
 def test_gradients_of_a_users_problem_may_come_from_autograd():
     problem = completion(shape=(4, 3), m=8)
-    arguments = {"depth": 3, "start": gaussian(0.1, 0), "until_loss": 1e-3, "tolerance": 1e-8}
+    arguments = {"depth": 3, "start": gaussian(0.1, 0), "until_loss": 1e-3}
+    arguments["settings"] = Settings(tolerance=1e-8)
     expected = gradient_flow(problem, **arguments).product
     found = gradient_flow(ByAutograd(problem), **arguments).product
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
@@ -902,7 +944,9 @@ def test_a_users_problem_may_be_derived_from_ours():
     plain = completion(shape=(4, 3), m=8)
     problem = Regularized(plain.mask, plain.data, reduction="mean")
     start = gaussian(0.5, 1).factors((4, 3), 2)
-    run = gradient_flow(problem, start=start, until_loss=None, until_time=3.0, tolerance=1e-9)
+    run = gradient_flow(
+        problem, start=start, until_loss=None, until_time=3.0, settings=Settings(tolerance=1e-9)
+    )
     exact = factor_flow(lambda W: problem.loss_and_gradient(W)[1], start, [0.0, 3.0])[-1]
     torch.testing.assert_close(run.product, product_matrix(exact), rtol=1e-6, atol=1e-7)
 
@@ -953,11 +997,7 @@ BAD = {
     "loss as text": ({"until_loss": "1e-6"}, TypeError, "until_loss must be a number, got '1e-6'"),
     "time": ({"until_time": -1.0}, ValueError, "until_time must be a positive number, got -1.0"),
     "endless": ({"until_time": math.inf}, ValueError, "until_time must be a positive.*got inf"),
-    "tolerance": ({"tolerance": 0}, ValueError, "tolerance must be a positive number, got 0"),
-    "negative tolerance": ({"tolerance": -1e-3}, ValueError, "tolerance must be.*got -0.001"),
-    "max_steps": ({"max_steps": 0}, ValueError, "max_steps must be a positive number, got 0"),
-    "max_gradients": ({"max_gradients": 0}, ValueError, "max_gradients must be a positive number"),
-    "method": ({"method": "euler"}, ValueError, """"dormand-prince", got 'euler'"""),
+    "settings": ({"settings": {"tolerance": 1e-3}}, TypeError, "settings must be Settings.*got {"),
     "depth": ({"depth": 0}, ValueError, "depth must be at least 1, got 0"),
     "depth's type": ({"depth": "3"}, TypeError, "depth must be a whole number, got '3'"),
     "hidden": ({"hidden": 0}, ValueError, "hidden must be at least 1, got 0"),
@@ -1008,6 +1048,21 @@ BAD = {
 }
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tolerance": 0}, "tolerance must be a positive number, got 0"),
+        ({"tolerance": -1e-3}, "tolerance must be.*got -0.001"),
+        ({"max_steps": 0}, "max_steps must be a positive number, got 0"),
+        ({"max_gradients": 0}, "max_gradients must be a positive number"),
+        ({"method": "euler"}, """"dormand-prince", got 'euler'"""),
+    ],
+)
+def test_a_setting_out_of_range_is_refused_where_it_is_made(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Settings(**settings)
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_named_before_any_computing(case, monkeypatch):
     arguments, error, message = BAD[case]
@@ -1016,5 +1071,6 @@ def test_bad_input_is_named_before_any_computing(case, monkeypatch):
         raise AssertionError("a step was made")
 
     monkeypatch.setattr(integration, "dormand_prince_step", computed)
+    whole = {"problem": P, "start": gaussian(0.1, 0)} | arguments
     with pytest.raises(error, match=message):
-        gradient_flow(**({"problem": P, "start": gaussian(0.1, 0)} | arguments))
+        gradient_flow(**whole)

@@ -20,6 +20,7 @@ from dmf_utils.flow import integration
 from dmf_utils.flow.descent import gradient_descent
 from dmf_utils.flow.flow import gradient_flow
 from dmf_utils.flow.optimizers import train
+from dmf_utils.flow.settings import Settings
 from dmf_utils.flow.step_size import tolerated_error
 from dmf_utils.flow.trajectory import Record, Status
 from dmf_utils.flow.waiting import broken_law, lowest_level, what_waits
@@ -66,7 +67,12 @@ def half_times(depth, goals, start, within, **options):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "hidden = ")
         run = gradient_flow(
-            problem, start=factors, until_loss=None, until_time=times[-1], record=record, **options
+            problem,
+            start=factors,
+            until_loss=None,
+            until_time=times[-1],
+            record=record,
+            settings=Settings(**options),
         )
     assert run.status is Status.reached
     for r, (goal, t) in enumerate(zip(goals, exact, strict=True)):
@@ -151,7 +157,7 @@ def test_recorded_singular_values_of_a_completion(depth, norm):
             None,
             until_time=end,
             record=Record(times, singular_values=10),
-            gradient_dtype=gradient_dtype,
+            settings=Settings(gradient_dtype=gradient_dtype),
         )
         off = (run.singular_values - singular).abs().max()
         assert float(off) < 5e-3 * float(singular.max())
@@ -191,7 +197,10 @@ def test_clock_of_a_single_rate(share, scale, method):
     first = 8.125 * scale**2
     zero = [torch.zeros(4, 4, dtype=DOUBLE)]
     run = gradient_flow(
-        FullObservation(scale * DIAGONAL), start=zero, until_loss=first * share, method=method
+        FullObservation(scale * DIAGONAL),
+        start=zero,
+        until_loss=first * share,
+        settings=Settings(method=method),
     )
     assert run.status is Status.reached
     assert run.time == pytest.approx(0.5 * math.log(first / run.loss), rel=1e-3)
@@ -272,9 +281,9 @@ def test_what_waits_is_not_taken_for_rest(depth, norm, goals):
 def test_gradients_that_do_not_reach_the_next_motion_are_not_made():
     target = torch.diag(torch.tensor([300.0, 1.0, 0, 0], dtype=DOUBLE))
     problem = OfAUser(FullObservation(target))
-    limit = {"until_time": 1e9, "max_steps": 10**7, "max_gradients": 20_000}
+    limit = Settings(max_steps=10**7, max_gradients=20_000)
     with pytest.warns(RuntimeWarning, match=r"'step limit'.*and the gradients left end sooner"):
-        run = gradient_flow(problem, 3, gaussian(1e-15, 3), None, **limit)
+        run = gradient_flow(problem, 3, gaussian(1e-15, 3), None, until_time=1e9, settings=limit)
     assert run.n_gradients < 10_000
 
 
@@ -284,20 +293,20 @@ def test_what_is_recorded_while_a_mode_is_learned_is_right(depth, norm, seed, pr
     # After a long wait a value rises within a thousandth of the time: a clock that is 2e-4 wrong
     # shows as one or two per cent there.
     problem, start = MatrixCompletion.random((20, 20), 3, 200, seed), gaussian(norm, seed)
-    exactly = {"tolerance": 1e-7}
-    end = gradient_flow(problem, depth, start, 1e-6, **exactly).time
+    exactly = Settings(tolerance=1e-7)
+    end = gradient_flow(problem, depth, start, 1e-6, settings=exactly).time
 
-    def followed(times, **options):
+    def followed(times, settings):
         record = Record(times, singular_values=3)
         return gradient_flow(
-            problem, depth, start, None, until_time=end, record=record, **options
+            problem, depth, start, None, until_time=end, record=record, settings=settings
         ).singular_values
 
     even = np.linspace(0, end, 4001)[1:]
-    moved = np.abs(np.diff(followed(even, **exactly).numpy(), axis=0)).sum(1)
+    moved = np.abs(np.diff(followed(even, exactly).numpy(), axis=0)).sum(1)
     way = np.concatenate([[0], np.cumsum(moved)]) + 1e-9 * np.arange(len(even))
     times = np.unique(np.interp(np.linspace(0, way[-1], 600), way, even))
-    exact, found = followed(times, **exactly), followed(times, gradient_dtype=precision)
+    exact, found = followed(times, exactly), followed(times, Settings(gradient_dtype=precision))
     assert float((found - exact).abs().max()) < 5e-3 * float(exact.max())
 
 
@@ -405,7 +414,9 @@ def test_no_law_is_broken_by_an_ordinary_run(start, hidden, tolerance):
     for shape in ((5, 5), (4, 7), (8, 3)):
         problem = MatrixCompletion.random(shape, 2, 20, seed=1)
         for depth in (2, 3):
-            run = gradient_flow(problem, depth, start, 1e-3, hidden=hidden, tolerance=tolerance)
+            run = gradient_flow(
+                problem, depth, start, 1e-3, hidden=hidden, settings=Settings(tolerance=tolerance)
+            )
             assert run.status is Status.reached
 
 
@@ -486,9 +497,15 @@ def test_training_says_when_its_step_is_beyond_stability(momentum, decay, rate, 
 def test_single_gradients_at_extreme_scales(scale):
     problem = MatrixCompletion.random((6, 5), 2, 24, seed=0)
     scaled = MatrixCompletion(problem.mask, scale * problem.values)
-    one = gradient_flow(problem, 2, gaussian(1e-2, 0), 1e-6, gradient_dtype=torch.float32)
+    one = gradient_flow(
+        problem, 2, gaussian(1e-2, 0), 1e-6, settings=Settings(gradient_dtype=torch.float32)
+    )
     run = gradient_flow(
-        scaled, 2, gaussian(1e-2 * scale, 0), 1e-6 * scale**2, gradient_dtype=torch.float32
+        scaled,
+        2,
+        gaussian(1e-2 * scale, 0),
+        1e-6 * scale**2,
+        settings=Settings(gradient_dtype=torch.float32),
     )
     assert run.status is Status.reached
     assert run.time * scale == pytest.approx(one.time, rel=1e-4)
@@ -498,9 +515,11 @@ def test_single_gradients_at_extreme_scales(scale):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.complex128])
 def test_precisions_that_resolve_no_flow_are_refused(dtype):
     problem = FullObservation(DIAGONAL)
-    for call in (gradient_flow, lambda *a, **k: gradient_descent(*a, learning_rate=0.1, **k)):
-        with pytest.raises(ValueError, match=r"dtype must be torch\.float64 or torch\.float32"):
-            call(problem, 2, dtype=dtype)
+    words = r"dtype must be torch\.float64 or torch\.float32"
+    with pytest.raises(ValueError, match=words):
+        gradient_flow(problem, 2, settings=Settings(dtype=dtype))
+    with pytest.raises(ValueError, match=words):
+        gradient_descent(problem, 2, learning_rate=0.1, dtype=dtype)
     with pytest.raises(TypeError, match="W must be"):
         nuclear_norm(torch.eye(2).to(dtype))
 

@@ -9,6 +9,7 @@ import torch
 
 from dmf_utils.factorization.initialization import balanced, balanced_factors, gaussian
 from dmf_utils.flow.flow import gradient_flow
+from dmf_utils.flow.settings import Settings
 from dmf_utils.flow.trajectory import Record, Status
 from dmf_utils.problems.completion import MatrixCompletion
 from dmf_utils.problems.full_observation import FullObservation
@@ -25,11 +26,20 @@ PROBLEMS = [
 ]
 
 
-def ended(problem, depth=2, start=gaussian(norm=1e-2, seed=0), until_loss=1e-6, **options):
+def ended(
+    problem,
+    depth=2,
+    start=gaussian(norm=1e-2, seed=0),
+    until_loss=1e-6,
+    until_time=None,
+    record=None,
+    **how,
+):
     """The run, with its warning if it has one; a detail is empty iff the run is `reached`."""
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        run = gradient_flow(problem, depth, start, until_loss, **options)
+        asked = {"until_time": until_time, "record": record, "settings": Settings(**how)}
+        run = gradient_flow(problem, depth, start, until_loss, **asked)
     assert (run.detail == "") is (run.status is Status.reached) is (not seen)
     assert run.detail in ("".join(str(w.message) for w in seen) if seen else "")
     return run
@@ -154,7 +164,12 @@ def test_a_stiff_run_that_comes_to_rest_reaches_the_asked_time(depth):
     problem = MatrixSensing(A, torch.tensor([3000.0]), reduction="half_sum")
     start = balanced_factors(0.1 * torch.eye(3, dtype=DOUBLE), depth)
     run = gradient_flow(
-        problem, depth, start, None, until_time=1.0, tolerance=1e-12, method="dormand-prince"
+        problem,
+        depth,
+        start,
+        None,
+        until_time=1.0,
+        settings=Settings(tolerance=1e-12, method="dormand-prince"),
     )
     assert run.status is Status.reached
     assert run.loss < 1e-18

@@ -8,6 +8,7 @@ import torch
 
 from dmf_utils.factorization.initialization import gaussian
 from dmf_utils.flow.flow import gradient_flow
+from dmf_utils.flow.settings import Settings
 from dmf_utils.problems.lockstep import in_lockstep
 from dmf_utils.problems.sensing import MatrixSensing
 
@@ -53,7 +54,11 @@ def test_the_same_to_the_last_bit_every_time():
 def test_flows_of_other_depths_and_precisions_share_evaluations(batches):
     def flow(problem, depth, dtype):
         return gradient_flow(
-            problem, depth, gaussian(1e-1, seed=depth), 1e-4, gradient_dtype=dtype, tolerance=1e-4
+            problem,
+            depth,
+            gaussian(1e-1, seed=depth),
+            1e-4,
+            settings=Settings(gradient_dtype=dtype, tolerance=1e-4),
         )
 
     tasks = [

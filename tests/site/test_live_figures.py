@@ -14,6 +14,7 @@ import torch
 from dmf_utils import (
     MatrixCompletion,
     Record,
+    Settings,
     balanced_factors,
     gradient_flow,
     schatten_norm,
@@ -94,8 +95,8 @@ def test_values_are_learned_when_gradient_flow_learns_them(
         start=factors,
         until_loss=None,
         until_time=end,
-        tolerance=1e-8,
         record=Record(np.linspace(0, end, 4000), singular_values=2),
+        settings=Settings(tolerance=1e-8),
     )
     aims = singular_values(truth)[:2]
     for r in range(2):
@@ -211,7 +212,7 @@ def test_the_instability_ends_where_gradient_flow_ends(
         MatrixCompletion(observed, values, reduction="half_sum"),
         start=balanced_factors(W0, depth),
         until_loss=1e-10,
-        tolerance=1e-9,
+        settings=Settings(tolerance=1e-9),
     )
     exact = float(flow.product[0, 1])
     assert shown == pytest.approx(exact, rel=0.06)  # it shows two digits

@@ -20,6 +20,7 @@ from dmf_utils.factorization.initialization import balanced, gaussian, identity
 from dmf_utils.factorization.norms import effective_rank, nuclear_norm
 from dmf_utils.flow.descent import gradient_descent
 from dmf_utils.flow.flow import gradient_flow
+from dmf_utils.flow.settings import Settings
 from dmf_utils.flow.trajectory import Record
 from dmf_utils.problems.completion import MatrixCompletion
 from dmf_utils.problems.sensing import MatrixSensing
@@ -157,11 +158,11 @@ def test_options_reach_the_run(method, precision):
     problem, start = MatrixCompletion.random((6, 5), 1, 20, 0), gaussian(1e-2, 0)
     asked = {"max_steps": 12, "dtype": getattr(torch, precision)}
     if method == "flow":
-        solve = partial(gradient_flow, tolerance=1e-3)
+        solve = partial(gradient_flow, settings=Settings(tolerance=1e-3, **asked))
     else:
-        solve = partial(gradient_descent, learning_rate=0.3, normalized=True)
+        solve = partial(gradient_descent, learning_rate=0.3, normalized=True, **asked)
     with pytest.warns(RuntimeWarning, match="step limit"):
-        run = solve(problem, 2, start, 1e-2, **asked)
+        run = solve(problem, 2, start, 1e-2)
     check_run(row, problem, run, rel=1e-9 if precision == "float64" else 1e-6)
     assert run.product.dtype == asked["dtype"]
 

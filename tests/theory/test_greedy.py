@@ -5,6 +5,7 @@ import torch
 
 from dmf_utils.factorization.initialization import identity
 from dmf_utils.flow.flow import gradient_flow
+from dmf_utils.flow.settings import Settings
 from dmf_utils.flow.trajectory import Record
 from dmf_utils.problems.completion import MatrixCompletion
 from dmf_utils.problems.full_observation import FullObservation
@@ -80,9 +81,13 @@ def test_small_starts_follow_the_greedy_path(depth):
     path = torch.cat([phase.path for phase in phases])
     farthest = []
     for norm in (1e-1, 1e-3, 1e-5):
-        end = gradient_flow(problem, depth, identity(norm), 1e-4, tolerance=1e-9).time
+        end = gradient_flow(
+            problem, depth, identity(norm), 1e-4, settings=Settings(tolerance=1e-9)
+        ).time
         record = Record(torch.linspace(0, end, 50).tolist(), measures={"product": torch.clone})
-        run = gradient_flow(problem, depth, identity(norm), 1e-4, tolerance=1e-9, record=record)
+        run = gradient_flow(
+            problem, depth, identity(norm), 1e-4, record=record, settings=Settings(tolerance=1e-9)
+        )
         farthest.append(float(distance_to_path(run.measured["product"], path).max()))
     assert farthest[0] > 3 * farthest[1] > 9 * farthest[2]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dmf_utils import FullObservation, Record, gradient_flow
+from dmf_utils import FullObservation, Record, Settings, gradient_flow
 from dmf_utils.theory.invariant_subspace import compress
 
 
@@ -24,7 +24,7 @@ def test_compressed_flow_is_the_flow(depth, rank):
     factors = [0.4 * orthogonal(rng, 9) for _ in range(depth)]
     small = compress(factors, Y, rank)
     moments = [0.0, 0.5, 2.0]
-    options = {"until_time": 2.0, "tolerance": 1e-11}
+    options = {"until_time": 2.0, "settings": Settings(tolerance=1e-11)}
     options["record"] = Record(moments, measures={"W": torch.clone})
     whole = gradient_flow(FullObservation(Y), depth, factors, None, **options)
     part = gradient_flow(FullObservation(small.target), depth, small.factors, None, **options)

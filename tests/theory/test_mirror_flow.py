@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from dmf_utils import MatrixSensing, gradient_flow
+from dmf_utils import MatrixSensing, Settings, gradient_flow
 from dmf_utils.theory.mirror_flow import (
     bregman_divergence,
     mirror_gradient,
@@ -53,7 +53,9 @@ def test_the_flow_ends_at_the_projection_that_cvxpy_finds(depth):
     alpha = 0.6
     Q, spectra, A, problem = commuting(depth)
     eye = torch.eye(5, dtype=torch.float64)
-    run = gradient_flow(problem, depth, [alpha * eye] * depth, 1e-18, tolerance=1e-11)
+    run = gradient_flow(
+        problem, depth, [alpha * eye] * depth, 1e-18, settings=Settings(tolerance=1e-11)
+    )
     lam = cvxpy.Variable(5)
     mu = alpha**depth
     slope = float(mirror_gradient(mu, depth))

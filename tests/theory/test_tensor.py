@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from dmf_utils.flow.flow import gradient_flow
+from dmf_utils.flow.settings import Settings
 from dmf_utils.problems.completion import MatrixCompletion
 from dmf_utils.theory.tensor import (
     TensorCompletion,
@@ -65,7 +66,9 @@ def test_order_2_is_a_matrix_factorization_of_depth_2():
     problem = TensorCompletion.random((4, 3), 1, 8, seed=0)
     left, right = component_start((4, 3), 3, 0.1, seed=1)
     matrix = MatrixCompletion(problem.mask, problem.values, reduction="half_sum")
-    expected = gradient_flow(matrix, start=[right.mT, left], until_loss=1e-6, tolerance=1e-10)
+    expected = gradient_flow(
+        matrix, start=[right.mT, left], until_loss=1e-6, settings=Settings(tolerance=1e-10)
+    )
     found = component_flow(problem, [left, right], 1e-6, tolerance=1e-10)
     assert found.reached
     assert float(found.times[-1]) == pytest.approx(expected.time, rel=1e-3)  # located to 1 %
