@@ -140,7 +140,7 @@ def _exports(module: str, path: Path) -> dict[str, str]:
     }
 
 
-@functools.lru_cache(maxsize=200)
+@functools.lru_cache(maxsize=400)
 def _nodes(text: str) -> list[ast.AST]:
     """The parts of a source that bind names or import."""
     kinds = (ast.FunctionDef, ast.ClassDef, ast.Name, ast.Import, ast.ImportFrom)
@@ -148,9 +148,14 @@ def _nodes(text: str) -> list[ast.AST]:
 
 
 def _defined(path: Path) -> set[str]:
-    """Names that a module binds at its top."""
+    """Names that a module binds."""
+    return _bound(path.read_text(encoding="utf-8"))
+
+
+@functools.lru_cache(maxsize=400)
+def _bound(text: str) -> set[str]:
     found: set[str] = set()
-    for node in _nodes(path.read_text(encoding="utf-8")):
+    for node in _nodes(text):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             found.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
