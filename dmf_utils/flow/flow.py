@@ -17,7 +17,7 @@ from dmf_utils._support.progress import progress_bar
 from dmf_utils._support.threads import few_threads
 from dmf_utils.factorization.initialization import Start, gaussian
 from dmf_utils.flow.batch import prepare, with_gradients_in
-from dmf_utils.flow.integration import FlowBatch
+from dmf_utils.flow.integration import Callback, FlowBatch
 from dmf_utils.flow.settings import Settings
 from dmf_utils.flow.termination import End
 from dmf_utils.flow.trajectory import Record, Trajectory, warn_unless_reached
@@ -35,6 +35,7 @@ def gradient_flow(
     until_time: float | None = None,
     hidden: int | None = None,
     record: Record | None = None,
+    callback: Callback | None = None,
     progress: bool = False,
     settings: Settings = Settings(),  # noqa: B008, it cannot change
 ) -> Trajectory | list[Trajectory]:
@@ -64,6 +65,11 @@ def gradient_flow(
         Hidden size, default ``min(d, d')``.
     record : Record, optional
         What to write down on the way.
+    callback : callable, optional
+        ``callback(loss, time, [W_1, ..., W_N])`` returns the loss at which it is to be called next,
+        0 for never, or None to end the run where it is. It is called at the start first, then on
+        the interpolants of steps, which stay as they are: so early stopping costs no gradient. For
+        a single run.
     progress : bool
         Whether to show a bar.
     settings : Settings
@@ -92,10 +98,14 @@ def gradient_flow(
     if until_loss is None and until_time is None:
         raise ValueError("until_loss and until_time are both None: give at least one of them")
     check_positive(until_loss=until_loss, until_time=until_time)
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback must be a function of loss, time and factors, got {callback!r}")
     if not isinstance(settings, Settings):
         raise TypeError(f"settings must be Settings(tolerance=..., ...), got {settings!r}")
     device, dtype, precision = settings.device, settings.dtype, settings.gradients_in
     batch, states, single = prepare(problem, depth, start, hidden, device, dtype)
+    if callback is not None and len(batch) > 1:
+        raise ValueError(f"callback is for one run, got a batch of {len(batch)}; run them in turn")
     if precision != dtype:
         batch = with_gradients_in(precision, batch, device)
     record = Record() if record is None else record
@@ -106,7 +116,7 @@ def gradient_flow(
         few_threads(max(max(shape) for shape in batch.shapes)),
         torch.inference_mode(batch.is_own),
     ):
-        together = FlowBatch(batch, states, end, settings, record)
+        together = FlowBatch(batch, states, end, settings, record, callback)
         first_loss = max(run.first_loss for run in together.runs)
         _check_resolved(until_loss, first_loss, is_coarse=precision != dtype)
         with progress_bar("gradient flow", total=1000, show=progress) as bar:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -29,7 +30,9 @@ from dmf_utils.flow.trajectory import Record, Recorder, Status, Trajectory
 from dmf_utils.flow.waiting import lowest_level
 from dmf_utils.problems.sensing import MatrixSensing
 
-__all__ = ["FlowBatch"]
+__all__ = ["Callback", "FlowBatch"]
+
+Callback: TypeAlias = Callable[[float, float, list[Tensor]], float | None]
 
 _STILL_ACCEPTED = 1.5  # times the tolerance, of a Chebyshev step: to try again costs more
 _ROUNDED = 1e-3  # of the smallest mode of a start: what coarse gradients may round off
@@ -58,8 +61,10 @@ class FlowBatch:
         end: End,
         settings: Settings,
         record: Record,
+        callback: Callback | None = None,
     ) -> None:
         self.batch, self.end, self.settings = batch, end, settings
+        self.callback, self.told, self.called_at = callback, math.inf, 0.0  # losses
         precision = settings.gradients_in
         gradients = torch.empty_like(states)
         losses = batch.gradient(states, out=gradients).tolist()
@@ -89,7 +94,7 @@ class FlowBatch:
                 continue
             if run.recorder.next_time == 0:
                 self.termination.record(b, states[b])
-            if end.is_reached(run.loss):
+            if self._is_ended_by_callback(b, states[b], 0.0) or end.is_reached(run.loss):
                 self.termination.finish(b, Status.reached, states[b])
             elif math.isinf(run.step):
                 why = "the gradient vanishes at the start, so that nothing will ever move"
@@ -261,8 +266,17 @@ class FlowBatch:
         span = (left if h >= left else h) - max(-0.3 * h, min(0.3 * h, delay))
         if self.end.is_reached(loss) and step.gradients.dtype != self.states[b].dtype:
             loss = float(self._taken([b]).loss(step.states[i][None]))
-        if self.end.is_reached(loss):
-            theta = self._locate(b, lambda at: step.interpolate(i, at), loss)
+        is_over = self.end.is_reached(loss)
+        if is_over:
+            theta = self._locate(b, step, i, loss, self.end.loss)
+        while self.called_at > 0 and loss <= self.called_at:
+            digits = 0.1 * min(0.1, math.log(self.told / self.called_at))
+            at = self._locate(b, step, i, loss, self.called_at, digits)
+            if at > min(theta, left / span):
+                break
+            if self._is_ended_by_callback(b, step.interpolate(i, at), run.time + at * span):
+                theta, is_over = at, True
+                break
         to_the_end = theta * span >= left
         theta = min(theta, left / span)
         end = self.end.time if to_the_end else run.time + theta * span
@@ -273,7 +287,22 @@ class FlowBatch:
         run.time, run.loss = end, loss
         if theta < 1:
             run.loss = float(self._taken([b]).loss(state[None]))
-        return state, self.end.is_reached(loss) or to_the_end
+        return state, is_over or to_the_end
+
+    def _is_ended_by_callback(self, b: int, state: Tensor, time: float) -> bool:
+        """Tell the callback where the run is; whether it ends it, else when it is called next."""
+        if self.callback is None:
+            return False
+        loss = float(self._taken([b]).loss(state[None]))
+        with torch.inference_mode(False):
+            wanted = self.callback(loss, time, self.termination.factors(state))
+        if wanted is not None and not 0 <= wanted < loss:
+            raise ValueError(
+                f"callback must return a loss below the one that it was told, {loss:.6g}, or None "
+                f"to end the run; got {wanted!r}"
+            )
+        self.told, self.called_at = loss, wanted or 0.0
+        return wanted is None
 
     def _choose_next_step(self, b: int, step: Step, i: int, h: float, error: float) -> None:
         """Set the size, the method and the most stages of the step after an accepted one."""
@@ -305,17 +334,20 @@ class FlowBatch:
             status, why = Status.diverged, f"the loss is not finite, with a step of {run.step:.1e}"
         self.termination.finish(b, status, self.states[b], f"at time {run.time:.3g} {why}")
 
-    def _locate(self, b: int, at: Callable[[float], Tensor], end_loss: float) -> float:
-        """The fraction of the step at which the loss is the asked one."""
-        alone, wanted = self._taken([b]), math.log(self.end.loss)
+    def _locate(
+        self, b: int, step: Step, i: int, end_loss: float, loss: float, digits: float = 1e-5
+    ) -> float:
+        """The fraction of the step at which the loss is this one."""
+        alone, wanted = self._taken([b]), math.log(loss)
         low, above = 0.0, math.log(self.runs[b].loss) - wanted
         high, below = 1.0, math.log(max(end_loss, 1e-300)) - wanted
         theta, miss = high, below
-        while abs(miss) > 1e-5 and high - low > 1e-12:
+        while abs(miss) > digits and high - low > 1e-12:
             # The logarithm of the loss is nearly linear; the clamp bisects where it is not.
             share = min(0.9, max(0.1, above / (above - below)))
             theta = low + share * (high - low)
-            miss = math.log(max(float(alone.loss(at(theta)[None])), 1e-300)) - wanted
+            state = step.interpolate(i, theta)
+            miss = math.log(max(float(alone.loss(state[None])), 1e-300)) - wanted
             if miss > 0:
                 low, above = theta, miss
             else:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from dmf_utils._support.progress import progress_bar
 from dmf_utils.factorization.initialization import Start
-from dmf_utils.factorization.product import product_matrix
 from dmf_utils.flow.flow import gradient_flow
 from dmf_utils.flow.settings import Settings
 from dmf_utils.flow.trajectory import Status
@@ -104,28 +103,33 @@ def early_stopping(
             problem, depth, factors, until_loss, progress=progress, settings=settings
         )
         return EarlyStopping(run.factors, run.time, run.n_gradients, [], _end(run.status), False)
-    loss = first = float(problem.loss(product_matrix(factors)))
-    looks = [(loss, error(factors))]
-    best, best_factors, time, best_time, n_gradients = 0, factors, 0.0, 0.0, 0
-    status = Status.reached
-    with progress_bar(f"depth {depth}", total=100, show=progress) as bar:
-        while status is Status.reached and loss > until_loss and not _is_over(looks, best):
-            fall = _COARSE if _is_plain(looks, best) else _FINE
-            until = max(fall * loss, until_loss)
-            run = gradient_flow(problem, depth, factors, until, settings=settings)
-            factors, loss, status = run.factors, run.loss, run.status
-            time, n_gradients = time + run.time, n_gradients + run.n_gradients
-            looks.append((loss, error(factors)))
-            if looks[-1][1] < looks[best][1]:
-                best, best_factors, best_time = len(looks) - 1, factors, time
+    looks: list[tuple[float, float]] = []
+    best, best_time, best_factors = 0, 0.0, factors
+
+    def look(loss: float, time: float, factors: list[Tensor]) -> float | None:
+        nonlocal best, best_time, best_factors
+        looks.append((loss, error(factors)))
+        if looks[-1][1] < looks[best][1]:
+            best, best_time, best_factors = len(looks) - 1, time, factors
+        first = looks[0][0]
+        if until_loss < first:
             gone = math.log(max(loss, 1e-300) / first) / math.log(until_loss / first)
             bar.update_to(min(99, int(100 * gone)))
+        if _is_over(looks, best):
+            return None
+        wanted = max((_COARSE if _is_plain(looks, best) else _FINE) * loss, until_loss)
+        return wanted if wanted < loss else 0.0
+
+    with progress_bar(f"depth {depth}", total=100, show=progress) as bar:
+        run = gradient_flow(problem, depth, factors, until_loss, callback=look, settings=settings)
+        if run.loss < 0.99 * looks[-1][0]:
+            look(run.loss, run.time, run.factors)
         bar.update_to(100)
     is_early = best < len(looks) - 1
-    end = _end(status)
+    end = _end(run.status)
     if is_early:
         end = "stopped early" if best else "no better than its start"
-    return EarlyStopping(best_factors, best_time, n_gradients, looks, end, is_early)
+    return EarlyStopping(best_factors, best_time, run.n_gradients, looks, end, is_early)
 
 
 def _is_over(looks: Sequence[tuple[float, float]], best: int) -> bool:

@@ -590,6 +590,93 @@ def test_recording_does_not_change_the_run():
     assert plain.times.numel() == plain.losses.numel() == 0
 
 
+# --- callbacks ------------------------------------------------------------------------------------
+
+
+def at_levels(fall, told, least=0.0):
+    """A callback that writes down what it is told, and asks for a loss lower by a factor."""
+
+    def callback(loss, time, factors):
+        told.append((loss, time, factors))
+        return None if loss <= least else fall * loss
+
+    return callback
+
+
+@pytest.mark.parametrize("fall", [0.3, 0.9, 0.999])
+@pytest.mark.parametrize("precision", [torch.float64, torch.float32])
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_a_callback_is_told_of_the_flow_and_changes_no_step(depth, precision, fall):
+    problem, start = completion(), gaussian(1e-2, 0)
+    settings, told = Settings(gradient_dtype=precision), []
+    plain = gradient_flow(problem, depth, start, 1e-4, settings=settings)
+    run = gradient_flow(
+        problem, depth, start, 1e-4, callback=at_levels(fall, told), settings=settings
+    )
+    assert torch.equal(run.product, plain.product)
+    assert (run.time, run.n_gradients) == (plain.time, plain.n_gradients)
+    losses, times = np.array([one[0] for one in told]), np.array([one[1] for one in told])
+    assert times[0] == 0
+    assert (np.diff(times) > 0).all()
+    # Each stands where it was asked for, to a tenth of the way from the one before.
+    missed = np.log(losses[1:] / (fall * losses[:-1]))
+    assert (np.abs(missed) < 0.101 * min(0.1, -math.log(fall))).all()
+    assert fall * losses[-1] < 1.02e-4
+    few = slice(1, None, max(1, len(told) // 20))
+    recorded = gradient_flow(
+        problem,
+        depth,
+        start,
+        1e-4,
+        record=Record(times[few], measures={"W": torch.clone}),
+        settings=settings,
+    )
+    for W, (loss, _, factors) in zip(recorded.measured["W"], told[few], strict=True):
+        assert float(problem.loss(product_matrix(factors))) == pytest.approx(loss, rel=1e-9)
+        assert distance(product_matrix(factors), W) < 1e-9
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_callback_may_end_a_run(method):
+    problem, start, told = completion(), gaussian(1e-2, 0), []
+    settings = Settings(method=method)
+    whole = gradient_flow(problem, 3, start, 1e-6, settings=settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run = gradient_flow(
+            problem, 3, start, 1e-6, callback=at_levels(0.8, told, 1e-3), settings=settings
+        )
+    assert (run.status, run.detail) == (Status.reached, "")
+    assert 0.7e-3 < run.loss <= 1e-3
+    assert run.time == pytest.approx(told[-1][1], rel=1e-12)
+    assert torch.equal(run.product, product_matrix(told[-1][2]))
+    assert run.n_gradients < 0.9 * whole.n_gradients
+    at_once = gradient_flow(problem, 3, start, callback=lambda *_: None)
+    assert (at_once.time, at_once.n_steps, at_once.status) == (0.0, 0, Status.reached)
+
+
+def test_a_callback_that_asks_for_nothing_more_is_called_once():
+    told = []
+    gradient_flow(completion(), 2, gaussian(0.1, 0), 1e-3, callback=at_levels(0.0, told))
+    assert len(told) == 1
+    (_, _, factors), *_ = told
+    product_matrix([W.requires_grad_() for W in factors]).sum().backward()  # autograd works
+
+
+def test_a_callback_ends_with_the_time_asked_for():
+    told, asked = [], {"until_loss": None, "until_time": 30.0}
+    run = gradient_flow(completion(), 2, gaussian(0.1, 0), **asked, callback=at_levels(0.9, told))
+    assert run.time == 30.0
+    assert told[-1][1] <= 30.0
+    assert 0.85 * told[-1][0] < run.loss
+
+
+@pytest.mark.parametrize("wanted", [1e9, -1.0, math.nan])
+def test_a_callback_must_ask_for_a_smaller_loss(wanted):
+    with pytest.raises(ValueError, match="callback must return a loss below the one"):
+        gradient_flow(completion(), 2, gaussian(0.1, 0), callback=lambda *_: wanted)
+
+
 # --- batches --------------------------------------------------------------------------------------
 
 
@@ -997,6 +1084,12 @@ BAD = {
     "loss as text": ({"until_loss": "1e-6"}, TypeError, "until_loss must be a number, got '1e-6'"),
     "time": ({"until_time": -1.0}, ValueError, "until_time must be a positive number, got -1.0"),
     "endless": ({"until_time": math.inf}, ValueError, "until_time must be a positive.*got inf"),
+    "callback": ({"callback": 0.9}, TypeError, "callback must be a function of loss.*got 0.9"),
+    "callback of several": (
+        {"callback": print, "start": [gaussian(0.1, s) for s in range(3)]},
+        ValueError,
+        "callback is for one run, got a batch of 3",
+    ),
     "settings": ({"settings": {"tolerance": 1e-3}}, TypeError, "settings must be Settings.*got {"),
     "depth": ({"depth": 0}, ValueError, "depth must be at least 1, got 0"),
     "depth's type": ({"depth": "3"}, TypeError, "depth must be a whole number, got '3'"),
