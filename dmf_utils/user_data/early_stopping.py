@@ -17,9 +17,7 @@ from dmf_utils.problems.base import Problem
 
 __all__ = ["EarlyStopping", "early_stopping"]
 
-# The loss falls by this factor from one look to the next: by the first where the least error may
-# be, by the second while the error follows the loss, or has risen already.
-_FINE, _COARSE = 0.95, 0.8
+_FALL = 0.95  # of the loss, from one look to the next
 # A run ends when the loss has fallen by the first factor since the best look, or by the second
 # while the error has risen by the third, and rises still.
 _PATIENCE, _SHORT_PATIENCE, _RISE = 0.1, 0.5, 1.05
@@ -117,7 +115,7 @@ def early_stopping(
             bar.update_to(min(99, int(100 * gone)))
         if _is_over(looks, best):
             return None
-        wanted = max((_COARSE if _is_plain(looks, best) else _FINE) * loss, until_loss)
+        wanted = max(_FALL * loss, until_loss)
         return wanted if wanted < loss else 0.0
 
     with progress_bar(f"depth {depth}", total=100, show=progress) as bar:
@@ -138,16 +136,6 @@ def _is_over(looks: Sequence[tuple[float, float]], best: int) -> bool:
         return True
     is_rising = error > _RISE * best_error and error >= looks[-2][1]
     return best > 0 and loss <= _SHORT_PATIENCE * best_loss and is_rising
-
-
-def _is_plain(looks: Sequence[tuple[float, float]], best: int) -> bool:
-    """Whether the error fell by most of what the loss did, in logarithms, or has risen by much."""
-    if len(looks) < 2:
-        return False
-    if looks[-1][1] > (1 + 0.4 * (_RISE - 1)) * looks[best][1]:
-        return True
-    fell = [math.log(max(b, 1e-300) / max(a, 1e-300)) for a, b in zip(*looks[-2:], strict=True)]
-    return fell[1] <= 0.8 * fell[0]
 
 
 def _end(status: Status) -> str:
