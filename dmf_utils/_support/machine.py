@@ -9,7 +9,16 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["LARGE_VARIABLE", "hardware", "memory_in_bytes", "one_thread_environment", "processors"]
+from dmf_utils._support.errors import InputError
+
+__all__ = [
+    "LARGE_VARIABLE",
+    "hardware",
+    "memory_in_bytes",
+    "one_thread_environment",
+    "processors",
+    "stated_share",
+]
 
 LARGE_VARIABLE = "DMF_THREADS"  # this process's share of the processors, see `threads`
 
@@ -40,10 +49,26 @@ def memory_in_bytes() -> int:
     return psutil.virtual_memory().total
 
 
+def stated_share() -> int | None:
+    """This process's share of the processors as the environment states it; None if it does not.
+
+    Raises
+    ------
+    InputError
+        If what it states is not a number of processors.
+    """
+    share = os.environ.get(LARGE_VARIABLE, "").strip()
+    if share and not (share.isdecimal() and int(share) > 0):
+        raise InputError(
+            f"{LARGE_VARIABLE}: got {share!r}, must be a whole number from 1, or unset"
+        )
+    return int(share) if share else None
+
+
 def processors() -> int:
     """How many this process may keep busy: its share, or all that it may run on."""
-    if share := os.environ.get(LARGE_VARIABLE):
-        return int(share)
+    if share := stated_share():
+        return share
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return count or 1
 
@@ -63,5 +88,5 @@ def one_thread_environment(at_once: int = 1) -> dict[str, str]:
         To be added to the environment before the process starts.
     """
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    share = os.environ.get(LARGE_VARIABLE) or str(max(1, processors() // at_once))
-    return dict.fromkeys(names, "1") | {LARGE_VARIABLE: share}
+    share = stated_share() or max(1, processors() // at_once)
+    return dict.fromkeys(names, "1") | {LARGE_VARIABLE: str(share)}

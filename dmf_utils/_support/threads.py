@@ -6,7 +6,6 @@ busy machine a hundred times as long: each spins while the other has no processo
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,7 +13,7 @@ from contextvars import ContextVar
 import threadpoolctl
 import torch
 
-from dmf_utils._support.machine import LARGE_VARIABLE
+from dmf_utils._support.machine import stated_share
 
 __all__ = ["few_threads", "one_thread"]
 
@@ -35,7 +34,7 @@ def few_threads(size: int) -> Iterator[None]:
         The largest dimension of the matrices that are multiplied; 1 for one thread in any case.
     """
     before = torch.get_num_threads()
-    large = 1 if _IS_LIMITED.get() else int(os.environ.get(LARGE_VARIABLE) or before)
+    large = 1 if _IS_LIMITED.get() else stated_share() or before
     torch.set_num_threads(1 if size < SMALL else large)
     try:
         yield

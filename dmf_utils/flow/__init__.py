@@ -1,7 +1,7 @@
 """Gradient flow and gradient descent on the factors of a deep factorization.
 
-Both give back a `Trajectory`, with a `Status` that says how it ended. It imports ``_support``,
-``factorization`` and ``problems``.
+Both give back a `Trajectory`, with a `Status` that says how it ended; `Settings` says how the flow
+is followed. The wing imports ``_support``, ``factorization`` and ``problems``.
 """
 
 import lazy_loader

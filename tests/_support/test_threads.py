@@ -9,7 +9,7 @@ import pytest
 import threadpoolctl
 import torch
 
-from dmf_utils import MatrixCompletion, gaussian
+from dmf_utils import MatrixCompletion, gaussian, gradient_flow
 from dmf_utils._support.machine import LARGE_VARIABLE, one_thread_environment
 from dmf_utils._support.threads import SMALL, few_threads, one_thread
 from dmf_utils.flow.optimizers import train
@@ -85,6 +85,15 @@ def test_the_environment_keeps_what_the_user_set(monkeypatch):
     assert one_thread_environment()[LARGE_VARIABLE] == "5"
     monkeypatch.delenv(LARGE_VARIABLE)
     assert int(one_thread_environment()[LARGE_VARIABLE]) >= 1
+
+
+@pytest.mark.parametrize("share", ["two", "0", "-1", "1.5", "½"])
+def test_a_share_that_is_no_number_of_processors_is_refused(monkeypatch, share):
+    monkeypatch.setenv(LARGE_VARIABLE, share)
+    problem = MatrixCompletion.random((6, 6), 1, 20, seed=0)
+    for call in (one_thread_environment, lambda: gradient_flow(problem)):
+        with pytest.raises(ValueError, match=f"DMF_THREADS: got '{share}', must be a whole number"):
+            call()
 
 
 def test_training_with_another_optimizer_takes_one_thread(monkeypatch):
