@@ -48,6 +48,7 @@ def gradient_flow(
     Where that would take more than 256 stages and the loss is quadratic, as while small modes wait
     beside learned ones, the linearly implicit method of `rosenbrock` does if it costs less.
     The end is located on the step's interpolant: the loss there is `until_loss` to 1 %.
+    Runs of small matrices step together, as far as the processor's cache holds what they work in.
 
     Parameters
     ----------
@@ -83,7 +84,8 @@ def gradient_flow(
     Raises
     ------
     TypeError, ValueError
-        For arguments out of range or shapes that do not fit, before any computing.
+        For arguments out of range or shapes that do not fit, before any computing; for what
+        `callback` returns, as soon as it does.
 
     Warns
     -----

@@ -296,7 +296,7 @@ class FlowBatch:
         loss = float(self._taken([b]).loss(state[None]))
         with torch.inference_mode(False):
             wanted = self.callback(loss, time, self.termination.factors(state))
-        if wanted is not None and not 0 <= wanted < loss:
+        if wanted is not None and not (wanted == 0 or 0 < wanted < loss):
             raise ValueError(
                 f"callback must return a loss below the one that it was told, {loss:.6g}, or None "
                 f"to end the run; got {wanted!r}"

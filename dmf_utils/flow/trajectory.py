@@ -19,7 +19,7 @@ __all__ = ["Record", "Status", "Trajectory"]
 class Status(enum.Enum):
     """How a run ended."""
 
-    reached = "reached"  #: the asked loss, or the asked time
+    reached = "reached"  #: the asked loss or time, or its callback ended it
     step_limit = "step limit"  #: max_steps or max_gradients were made first
     diverged = "diverged"  #: NaN or infinite numbers
     stalled = "stalled"  #: the step fell below rounding, or nothing can move any more

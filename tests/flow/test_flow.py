@@ -663,6 +663,13 @@ def test_a_callback_that_asks_for_nothing_more_is_called_once():
     product_matrix([W.requires_grad_() for W in factors]).sum().backward()  # autograd works
 
 
+def test_a_callback_where_there_is_nothing_to_fit_may_ask_for_nothing_more():
+    zero = FullObservation(torch.zeros(2, 3, dtype=torch.float64))
+    start = [torch.zeros(2, 3, dtype=torch.float64)]
+    run = gradient_flow(zero, start=start, callback=lambda *_: 0.0)
+    assert (run.status, run.loss, run.time) == (Status.reached, 0.0, 0.0)
+
+
 def test_a_callback_ends_with_the_time_asked_for():
     told, asked = [], {"until_loss": None, "until_time": 30.0}
     run = gradient_flow(completion(), 2, gaussian(0.1, 0), **asked, callback=at_levels(0.9, told))
