@@ -11,9 +11,12 @@ from torch import Tensor
 from dmf_utils.factorization.initialization import Start, factor_shapes
 from dmf_utils.factorization.product import prefix_products, product_matrix, sweep_back
 from dmf_utils.problems.base import Problem
+from dmf_utils.problems.sensing import MatrixSensing
 from dmf_utils.problems.stacking import is_own, stack
 
-__all__ = ["Factorizations", "prepare", "with_gradients_in"]
+__all__ = ["Factorizations", "prepare", "runs_together", "with_gradients_in"]
+
+_CACHED_BYTES = 2**21  # of scratch memory; with more, runs of 60×60 and larger are slower
 
 
 def prepare(
@@ -206,3 +209,15 @@ def with_gradients_in(
         )
     coarse = batch.problem.to(device, precision)
     return Factorizations(batch.problem, batch.shapes, len(batch), coarse)
+
+
+def runs_together(batch: Factorizations, states: Tensor, dtype: torch.dtype) -> int:
+    """How many runs step as one: what larger ones work in would not stay in the cache.
+
+    Small products gain from company. Measurements are read once for all, a graphics card fills
+    itself with many, and what a problem of the user's gains is not known: there it is all of them.
+    """
+    if not batch.is_own or isinstance(batch.problem, MatrixSensing) or states.is_cuda:
+        return len(states)
+    of_one = 9 * states.shape[1] * dtype.itemsize
+    return max(1, min(len(states), _CACHED_BYTES // of_one))

@@ -17,7 +17,8 @@ from dmf_utils._support.progress import progress_bar
 from dmf_utils._support.threads import few_threads
 from dmf_utils.factorization.initialization import Start, gaussian
 from dmf_utils.flow.batch import prepare, with_gradients_in
-from dmf_utils.flow.integration import Callback, FlowBatch
+from dmf_utils.flow.callback import Callback
+from dmf_utils.flow.integration import FlowBatch
 from dmf_utils.flow.settings import Settings
 from dmf_utils.flow.termination import End
 from dmf_utils.flow.trajectory import Record, Trajectory, warn_unless_reached

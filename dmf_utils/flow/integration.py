@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from dmf_utils.flow.batch import Factorizations
+from dmf_utils.flow.batch import Factorizations, runs_together
+from dmf_utils.flow.callback import Callback, Caller
 from dmf_utils.flow.chebyshev import (
     MAX_STAGES,
     MOST_STAGES,
@@ -28,27 +27,11 @@ from dmf_utils.flow.step_size import StepControl, is_hidden, tolerated_error
 from dmf_utils.flow.termination import LOOK_AFTER, End, Termination
 from dmf_utils.flow.trajectory import Record, Recorder, Status, Trajectory
 from dmf_utils.flow.waiting import lowest_level
-from dmf_utils.problems.sensing import MatrixSensing
 
-__all__ = ["Callback", "FlowBatch"]
-
-Callback: TypeAlias = Callable[[float, float, list[Tensor]], float | None]
+__all__ = ["FlowBatch"]
 
 _STILL_ACCEPTED = 1.5  # times the tolerance, of a Chebyshev step: to try again costs more
 _ROUNDED = 1e-3  # of the smallest mode of a start: what coarse gradients may round off
-_CACHED_BYTES = 2**21  # of scratch memory; with more, runs of 60×60 and larger are slower
-
-
-def _together(batch: Factorizations, states: Tensor, dtype: torch.dtype) -> int:
-    """How many runs step as one: what larger ones work in would not stay in the cache.
-
-    Small products gain from company. Measurements are read once for all, a graphics card fills
-    itself with many, and what a problem of the user's gains is not known: there it is all of them.
-    """
-    if not batch.is_own or isinstance(batch.problem, MatrixSensing) or states.is_cuda:
-        return len(states)
-    of_one = 9 * states.shape[1] * dtype.itemsize
-    return max(1, min(len(states), _CACHED_BYTES // of_one))
 
 
 class FlowBatch:
@@ -64,13 +47,13 @@ class FlowBatch:
         callback: Callback | None = None,
     ) -> None:
         self.batch, self.end, self.settings = batch, end, settings
-        self.callback, self.told, self.called_at = callback, math.inf, 0.0  # losses
+        self.caller = Caller(callback)
         precision = settings.gradients_in
         gradients = torch.empty_like(states)
         losses = batch.gradient(states, out=gradients).tolist()
         self.states = list(states.unbind())  # never written to: a step replaces its run's state
         self.gradients = list(gradients.to(precision).unbind())
-        self.together = _together(batch, states, precision)
+        self.together = runs_together(batch, states, precision)
         self.workspace = self._workspace(precision)
         sizes = torch.linalg.vector_norm(states, dim=1)
         slopes = torch.linalg.vector_norm(gradients, dim=1)
@@ -269,9 +252,8 @@ class FlowBatch:
         is_over = self.end.is_reached(loss)
         if is_over:
             theta = self._locate(b, step, i, loss, self.end.loss)
-        while self.called_at > 0 and loss <= self.called_at:
-            digits = 0.1 * min(0.1, math.log(self.told / self.called_at))
-            at = self._locate(b, step, i, loss, self.called_at, digits)
+        while self.caller.is_due(loss):
+            at = self._locate(b, step, i, loss, self.caller.next_loss, self.caller.digits)
             if at > min(theta, left / span):
                 break
             if self._is_ended_by_callback(b, step.interpolate(i, at), run.time + at * span):
@@ -290,19 +272,13 @@ class FlowBatch:
         return state, is_over or to_the_end
 
     def _is_ended_by_callback(self, b: int, state: Tensor, time: float) -> bool:
-        """Tell the callback where the run is; whether it ends it, else when it is called next."""
-        if self.callback is None:
+        """Whether the callback, told of this state, ends the run."""
+        if self.caller.callback is None:
             return False
         loss = float(self._taken([b]).loss(state[None]))
         with torch.inference_mode(False):
-            wanted = self.callback(loss, time, self.termination.factors(state))
-        if wanted is not None and not (wanted == 0 or 0 < wanted < loss):
-            raise ValueError(
-                f"callback must return a loss below the one that it was told, {loss:.6g}, or None "
-                f"to end the run; got {wanted!r}"
-            )
-        self.told, self.called_at = loss, wanted or 0.0
-        return wanted is None
+            factors = self.termination.factors(state)
+        return self.caller.ends(loss, time, factors)
 
     def _choose_next_step(self, b: int, step: Step, i: int, h: float, error: float) -> None:
         """Set the size, the method and the most stages of the step after an accepted one."""

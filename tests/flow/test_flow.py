@@ -19,7 +19,7 @@ from dmf_utils.factorization.initialization import (
 )
 from dmf_utils.factorization.norms import nuclear_norm
 from dmf_utils.factorization.product import balancedness_gap, product_matrix
-from dmf_utils.flow import integration
+from dmf_utils.flow import batch as batch_module, integration
 from dmf_utils.flow.flow import gradient_flow
 from dmf_utils.flow.settings import Settings
 from dmf_utils.flow.trajectory import Record, Status
@@ -716,7 +716,7 @@ def test_batch_is_its_single_runs(kind):
 @pytest.mark.parametrize(("of_cache", "most"), [(0, 1), (2 * 9 * 80 * 8, 2), (2**21, 5)])
 @pytest.mark.parametrize("kind", ["completion", "sensing", "own"])
 def test_runs_step_together_as_far_as_the_cache_holds_them(monkeypatch, kind, of_cache, most):
-    monkeypatch.setattr(integration, "_CACHED_BYTES", of_cache)
+    monkeypatch.setattr(batch_module, "_CACHED_BYTES", of_cache)
 
     class Own(MatrixCompletion):
         """A problem of a user's: what it gains from a batch is not known."""
