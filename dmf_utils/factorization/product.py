@@ -83,11 +83,14 @@ def balancedness_gap(factors: Sequence[Tensor]) -> Tensor:
     return torch.stack(gaps).amax(0)
 
 
-def prefix_products(factors: Sequence[Tensor]) -> list[Tensor]:
-    """``[W_1, W_2 W_1, ..., W_N ... W_1]`` of factors ``(B, d_j, d_{j-1})``."""
+def prefix_products(factors: Sequence[Tensor], out: Sequence[Tensor] | None = None) -> list[Tensor]:
+    """``[W_1, W_2 W_1, ..., W_N ... W_1]`` of factors ``(B, d_j, d_{j-1})``.
+
+    All but the first are written into `out`, if that is given: it saves an allocation each.
+    """
     prefixes = [factors[0]]
-    for W in factors[1:]:
-        prefixes.append(torch.bmm(W, prefixes[-1]))
+    for W, place in zip(factors[1:], out or [None] * (len(factors) - 1), strict=True):
+        prefixes.append(torch.bmm(W, prefixes[-1], out=place))
     return prefixes
 
 
@@ -100,13 +103,14 @@ def sweep_back(
     ----------
     factors, out : sequence of N Tensor, shape (B, d_j, d_{j-1})
     prefixes : sequence of N Tensor, shape (B, d_j, d_0)
-        From `prefix_products`; the last one is not used.
+        From `prefix_products`; the last one is not used, and those between are overwritten.
     gradient : Tensor, shape (B, d_N, d_0)
         Of the loss at the product matrices.
     """
     for j in range(len(factors) - 1, 0, -1):
         torch.bmm(gradient, prefixes[j - 1].mT, out=out[j])
-        # The last of these products is the first factor's gradient, and goes where it belongs.
-        gradient = torch.bmm(factors[j].mT, gradient, out=out[0] if j == 1 else None)
+        # The last of these products is the first factor's gradient, and goes where it belongs; the
+        # others go where a prefix stood that is needed no more.
+        gradient = torch.bmm(factors[j].mT, gradient, out=out[0] if j == 1 else prefixes[j - 1])
     if len(factors) == 1:
         out[0].copy_(gradient)

@@ -132,6 +132,7 @@ class Factorizations:
         self.shapes = list(shapes)
         self.sizes = [rows * columns for rows, columns in shapes]
         self.are_alike = len(set(self.shapes)) == 1
+        self._kept: dict[torch.dtype, list[Tensor]] = {}
         # A problem may offer gradients from the factors, without the product matrix.
         self.from_factors = self.is_own and getattr(
             problem, "prefers_factors", lambda shapes: False
@@ -169,26 +170,35 @@ class Factorizations:
     def gradient_at(self, factors: Sequence[Tensor], out: Sequence[Tensor]) -> Tensor:
         """The same for factors instead of states."""
         if self.from_factors:
-            return self._problem_for(factors[0]).loss_and_factor_gradients(factors, out)
-        prefixes = prefix_products(factors)
-        loss, gradient = self._problem_for(prefixes[-1]).loss_and_gradient(prefixes[-1])
+            return self.problem_for(factors[0]).loss_and_factor_gradients(factors, out)
+        prefixes = self._prefixes(factors)
+        loss, gradient = self.problem_for(prefixes[-1]).loss_and_gradient(prefixes[-1])
         sweep_back(factors, prefixes, gradient, out)
         return loss
 
     def slope_at(self, factors: Sequence[Tensor], out: Sequence[Tensor]) -> None:
         """The gradient only, which a stage within a step needs."""
         if self.from_factors:
-            self._problem_for(factors[0]).loss_and_factor_gradients(factors, out)
+            self.problem_for(factors[0]).loss_and_factor_gradients(factors, out)
             return
-        prefixes = prefix_products(factors)
-        problem = self._problem_for(prefixes[-1])
+        prefixes = self._prefixes(factors)
+        problem = self.problem_for(prefixes[-1])
         if self.is_own:
             gradient = problem.unchecked_gradient(prefixes[-1])
         else:
             gradient = problem.loss_and_gradient(prefixes[-1])[1]
         sweep_back(factors, prefixes, gradient, out)
 
-    def _problem_for(self, W: Tensor) -> Problem:
+    def _prefixes(self, factors: Sequence[Tensor]) -> list[Tensor]:
+        """Prefix products; in memory of its own, unless a problem of the user's might keep them."""
+        first = factors[0]
+        if self.is_own and first.dtype not in self._kept:
+            sizes = [(len(first), W.shape[1], first.shape[2]) for W in factors[1:]]
+            self._kept[first.dtype] = [first.new_empty(size) for size in sizes]
+        return prefix_products(factors, self._kept.get(first.dtype))
+
+    def problem_for(self, W: Tensor) -> Problem:
+        """The problem in the precision of `W`."""
         return self.problem if W.dtype == torch.float64 else self.gradient_problem
 
     def loss(self, states: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from dmf_utils.flow.batch import Factorizations
-from dmf_utils.flow.step import ORIGIN, POINT, Step, Workspace, norms
+from dmf_utils.flow.reduction import ReducedStages
+from dmf_utils.flow.step import ORIGIN, POINT, Step, Workspace, dots, norms
 
 __all__ = [
     "MAX_STAGES",
@@ -138,6 +139,7 @@ def chebyshev_step(
     stages: Sequence[int],
     workspace: Workspace,
     expected: Sequence[Tensor],
+    reduced: ReducedStages | None = None,
 ) -> Step:
     """Runge–Kutta–Chebyshev step with an error estimate, each with its own stages.
 
@@ -157,6 +159,8 @@ def chebyshev_step(
     expected : sequence of B Tensor, shape (P,)
         `Step.missed` as foreseen, for instance ``(h / h_before)³`` times that of the step before;
         zero if nothing is known.
+    reduced : ReducedStages, optional
+        Of a batch of one, whose stages are to follow only what is stiff.
 
     References
     ----------
@@ -173,21 +177,30 @@ def chebyshev_step(
     table, methods = _tables(tuple(stages))
     of_rows = [[[1.0, 1.0, -size, -size, 1.0, 1.0]] for size in h]
     weights = (table * torch.tensor(of_rows, dtype=table.dtype)).to(memory)
-    _make_stages(batch, stages, workspace, weights)
+    if reduced is None:
+        _make_stages(batch, stages, workspace, weights)
+    else:
+        method, last = methods[0], _row(stages[0])
+        inner, blocks = reduced.prepare(workspace, last, h[0], method.missed)
+        _make_stages(inner, stages, blocks, weights)
+        made = blocks.of_first(1).row[last]
+        reduced.complete(row[last], made, method.b[-1])
     _, row, factors = workspace.of_first(count)
     at_end, point = row[3], row[POINT]
     ends, moves = [], []
     for i, (s, method) in enumerate(zip(stages, methods, strict=True)):
         newest = row[_row(s)][i]
-        ends.append(torch.add(states[i], newest, alpha=method.b[-1]))
+        ends.append(torch.add(states[i], newest.to(states[i]), alpha=method.b[-1]))
         moves.append(method.b[-1] * norms(newest))
         point[i] = ends[i]
     losses = batch.gradient_at(factors[POINT], out=factors[3])
+    if reduced is not None:
+        reduced.look_back(workspace, made, method.b[-1], h[0])
     sizes = norms(point).tolist()
     missed = torch.bmm(weights[:, -1:, :5], memory[:, :5]).squeeze(1)
     errors = norms(torch.sub(missed, row[1], out=point)).tolist()
     speeds = norms(at_end).tolist()
-    along = [torch.linalg.vecdot(of.double(), at_end.double()).tolist() for of in (missed, row[1])]
+    along = [dots(of, at_end).tolist() for of in (missed, row[1])]
 
     def interpolate(b: int, theta: float) -> Tensor:
         # Cubic Hermite polynomial: its error is of fourth order in h.

@@ -79,7 +79,7 @@ def dormand_prince_step(
     # Added to the state itself, so that what a coarser gradient rounds off stays in proportion to
     # the step, not to the state.
     moved = torch.bmm(weights[:, 6:7, :6], stages[:, :6]).squeeze(1)
-    ends = [state.add(step) for state, step in zip(states, moved, strict=True)]
+    ends = [state + step.to(state) for state, step in zip(states, moved, strict=True)]
     point = origin  # which is needed no more
     for at, end in zip(point, ends, strict=True):
         at.copy_(end)

@@ -20,6 +20,7 @@ from dmf_utils.flow.chebyshev import (
 )
 from dmf_utils.flow.curvature import spectral_radius
 from dmf_utils.flow.dormand_prince import dormand_prince_step
+from dmf_utils.flow.reduction import ReducedStages, may_be_reduced
 from dmf_utils.flow.resting import rests
 from dmf_utils.flow.settings import Settings
 from dmf_utils.flow.step import Step, Workspace
@@ -68,6 +69,9 @@ class FlowBatch:
         self.levels = [0.0] * len(states)  # what waits: looked for where rounding may hide it
         if precision != states.dtype and len(batch.shapes) > 1:
             self.levels = [lowest_level(self.termination.factors(state)) for state in self.states]
+        self.reduced: list[ReducedStages] = []  # of every run, if they may be reduced
+        if may_be_reduced(batch):
+            self.reduced = [ReducedStages(self._taken([b])) for b in range(len(states))]
         self.fine_workspace: Workspace | None = None
         self.taken: dict[tuple[int, ...], Factorizations] = {}
         for b, run in enumerate(self.runs):
@@ -103,6 +107,11 @@ class FlowBatch:
         fine = {b for b in active if self._must_be_fine(b)}
         if fine and self.fine_workspace is None:
             self.fine_workspace = self._workspace(self.states[0].dtype)
+        reduced = [b for b in stiff if self._is_reduced(b, stages[b], b in fine)]
+        for b in reduced:
+            workspace = self.fine_workspace if b in fine else self.workspace
+            self._step([b], [stages[b]], workspace, self.reduced[b])
+        stiff = [b for b in stiff if b not in reduced]
         for group in (smooth, stiff):
             for is_fine in (False, True):
                 chosen = [b for b in group if (b in fine) == is_fine]
@@ -119,7 +128,18 @@ class FlowBatch:
         room = min(self.together, len(self.states)), 9, *self.states[0].shape
         return Workspace(self.batch, self.states[0].new_zeros(room, dtype=dtype))
 
-    def _step(self, group: list[int], stages: list[int] | None, workspace: Workspace) -> None:
+    def _is_reduced(self, b: int, stages: int, is_fine: bool) -> bool:
+        """Whether the stages of the next step of run `b` follow only what is stiff."""
+        dtype = self.states[b].dtype if is_fine else self.settings.gradients_in
+        return bool(self.reduced) and self.reduced[b].enters(self.states[b], stages, dtype)
+
+    def _step(
+        self,
+        group: list[int],
+        stages: list[int] | None,
+        workspace: Workspace,
+        reduced: ReducedStages | None = None,
+    ) -> None:
         """One step of the runs in `group`, by Chebyshev's method if `stages` are given."""
         begin = time.perf_counter()
         h = [min(self.runs[b].step, self.end.time - self.runs[b].time) for b in group]
@@ -133,7 +153,7 @@ class FlowBatch:
             step = dormand_prince_step(*origin, workspace)
         else:
             expected = [self.runs[b].expected(size) for b, size in zip(group, h, strict=True)]
-            step = chebyshev_step(*origin, stages, workspace, expected)
+            step = chebyshev_step(*origin, stages, workspace, expected, reduced)
         for i, b in enumerate(group):
             self.runs[b].n_gradients += step.evaluations[i]
             tolerated = tolerated_error(
@@ -227,6 +247,8 @@ class FlowBatch:
         self.gradients[b].copy_(step.gradients[i])
         if run.resting is not None:
             run.resting.accept()
+        if self.reduced:
+            self.reduced[b].accept()
         self._choose_next_step(b, step, i, h, error)
         run.still_steps = run.still_steps + 1 if run.is_hidden else 0
         if run.still_steps >= LOOK_AFTER or run.n_gradients >= run.next_look:
@@ -303,6 +325,8 @@ class FlowBatch:
         run.step = h
         run.next_step(error, accepted=False)
         run.curvature_age = 20
+        if self.reduced:
+            self.reduced[b].reject()
         if run.step > 1e-15 * run.time and run.step >= 1e-290:
             return
         status, why = Status.stalled, f"the step fell to {run.step:.1e}, below rounding"

@@ -11,12 +11,23 @@ from torch import Tensor
 
 from dmf_utils.flow.batch import Factorizations
 
-__all__ = ["ORIGIN", "POINT", "Rows", "Step", "Workspace", "norms"]
+__all__ = ["ORIGIN", "POINT", "Rows", "Step", "Workspace", "dots", "norms"]
+
+_PIECE = 2**17  # numbers: what is made of more of them does not stay in the cache
 
 
 def norms(rows: Tensor) -> Tensor:
     """Norms over the last dimension, in double precision: squares of coarse numbers overflow."""
-    return torch.linalg.vector_norm(rows, dim=-1, dtype=torch.float64)
+    if rows.shape[-1] <= _PIECE:
+        return torch.linalg.vector_norm(rows, dim=-1, dtype=torch.float64)
+    parts = [norms(piece) for piece in rows.split(_PIECE, dim=-1)]
+    return torch.linalg.vector_norm(torch.stack(parts), dim=0)
+
+
+def dots(rows: Tensor, others: Tensor) -> Tensor:
+    """Dot products over the last dimension, in double precision."""
+    pieces = zip(rows.split(_PIECE, dim=-1), others.split(_PIECE, dim=-1), strict=True)
+    return sum(torch.linalg.vecdot(one.double(), other.double()) for one, other in pieces)
 
 
 ORIGIN, POINT = 7, 8  # rows where a step begins, and where it takes a gradient

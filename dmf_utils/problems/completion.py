@@ -248,6 +248,14 @@ class MatrixCompletion(SquaredLoss):
             ]
         )
 
+    def shifted(self, by: Tensor) -> MatrixCompletion:
+        r"""With the gradient of :math:`W \mapsto \ell(W + B)` for a matrix `B`, for the engine."""
+        return self._changed(data=torch.addcmul(self.data, by, self._weights), _sparse={})
+
+    def shifted_at_entries(self, by: Tensor) -> MatrixCompletion:
+        """The same for a matrix of which the observed entries ``(m,)`` are given."""
+        return self._changed(_sparse={by.dtype: self.observed_entries(by.dtype).shifted(by)})
+
     def to(self, device: torch.device | str, dtype: torch.dtype) -> MatrixCompletion:
         """This problem on another device, in another precision, for the engine."""
         return self._with(lambda part: part.to(device, dtype))

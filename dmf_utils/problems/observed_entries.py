@@ -9,6 +9,8 @@ wide as :math:`W_1`. If there are more columns than rows, the product is parted 
 
 from __future__ import annotations
 
+import copy
+import functools
 import warnings
 from collections.abc import Sequence
 
@@ -34,6 +36,7 @@ class ObservedEntries:
         rows, self._columns = mask.nonzero(as_tuple=True)
         self._values = values[rows, self._columns].to(dtype)
         self._shape, self._scale = tuple(mask.shape), scale
+        self._is_wide = mask.shape[1] > mask.shape[0]
         self._row_ends = _ends(mask.sum(1))
         # The same entries column by column: the gradient's transpose, without computing it anew.
         self._by_column = torch.argsort(self._columns, stable=True)
@@ -51,6 +54,18 @@ class ObservedEntries:
     def at(self, left: Tensor, right: Tensor) -> Tensor:
         """The product of `left` and `right` at the observed entries, ``(m,)``."""
         return torch.sparse.sampled_addmm(self._empty, left, right, beta=0.0).values()
+
+    def product(self, factors: Sequence[Tensor]) -> Tensor:
+        """The product of ``[W_1, ..., W_N]``, at least two, at the observed entries ``(m,)``."""
+        parted = 1 if self._is_wide else len(factors) - 1
+        left, right = factors[parted:], factors[:parted]
+        return self.at(*(functools.reduce(torch.matmul, part[::-1]) for part in (left, right)))
+
+    def shifted(self, by: Tensor) -> ObservedEntries:
+        """For the loss at a product to whose observed entries ``(m,)`` `by` is added."""
+        other = copy.copy(self)
+        other._values = self._values - by
+        return other
 
     def matrix(self, entries: Tensor) -> Tensor:
         """The sparse matrix ``(d, d')`` with these observed entries."""
@@ -73,8 +88,9 @@ class ObservedEntries:
         out : sequence of Tensor, or None
             None for the loss alone.
         """
-        is_wide = self._shape[1] > self._shape[0]
-        return (self._parted_above_first if is_wide else self._parted_below_last)(factors, out)
+        return (self._parted_above_first if self._is_wide else self._parted_below_last)(
+            factors, out
+        )
 
     def _parted_below_last(self, factors: Sequence[Tensor], out: Sequence[Tensor] | None) -> Tensor:
         prefixes = [factors[0]]
