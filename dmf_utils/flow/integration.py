@@ -271,11 +271,12 @@ class FlowBatch:
         span = (left if h >= left else h) - max(-0.3 * h, min(0.3 * h, delay))
         if self.end.is_reached(loss) and step.gradients.dtype != self.states[b].dtype:
             loss = float(self._taken([b]).loss(step.states[i][None]))
-        is_over = self.end.is_reached(loss)
+        loss_of, is_over = self._taken([b]).loss, self.end.is_reached(loss)
         if is_over:
-            theta = self._locate(b, step, i, loss, self.end.loss)
+            theta = step.locate(i, loss_of, run.loss, loss, self.end.loss)
         while self.caller.is_due(loss):
-            at = self._locate(b, step, i, loss, self.caller.next_loss, self.caller.digits)
+            wanted = self.caller.next_loss
+            at = step.locate(i, loss_of, run.loss, loss, wanted, self.caller.digits)
             if at > min(theta, left / span):
                 break
             if self._is_ended_by_callback(b, step.interpolate(i, at), run.time + at * span):
@@ -333,23 +334,3 @@ class FlowBatch:
         if not math.isfinite(error):
             status, why = Status.diverged, f"the loss is not finite, with a step of {run.step:.1e}"
         self.termination.finish(b, status, self.states[b], f"at time {run.time:.3g} {why}")
-
-    def _locate(
-        self, b: int, step: Step, i: int, end_loss: float, loss: float, digits: float = 1e-5
-    ) -> float:
-        """The fraction of the step at which the loss is this one."""
-        alone, wanted = self._taken([b]), math.log(loss)
-        low, above = 0.0, math.log(self.runs[b].loss) - wanted
-        high, below = 1.0, math.log(max(end_loss, 1e-300)) - wanted
-        theta, miss = high, below
-        while abs(miss) > digits and high - low > 1e-12:
-            # The logarithm of the loss is nearly linear; the clamp bisects where it is not.
-            share = min(0.9, max(0.1, above / (above - below)))
-            theta = low + share * (high - low)
-            state = step.interpolate(i, theta)
-            miss = math.log(max(float(alone.loss(state[None])), 1e-300)) - wanted
-            if miss > 0:
-                low, above = theta, miss
-            else:
-                high, below = theta, miss
-        return theta

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -115,3 +116,40 @@ class Step:
     delays: list[float]
     curvatures: list[float] | None = None
     directions: Tensor | None = None
+
+    def locate(
+        self,
+        b: int,
+        loss_of: Callable[[Tensor], Tensor],
+        first: float,
+        last: float,
+        wanted: float,
+        digits: float = 1e-5,
+    ) -> float:
+        """The fraction of the step of factorization `b` at which its loss is `wanted`.
+
+        Parameters
+        ----------
+        b : int
+        loss_of : callable
+            Losses ``(1,)`` of states ``(1, P)``.
+        first, last, wanted : float
+            Losses at the start, which is above what is wanted, and at the end, which is not.
+        digits : float
+            How near to it, in its logarithm.
+        """
+        goal = math.log(wanted)
+        low, above = 0.0, math.log(first) - goal
+        high, below = 1.0, math.log(max(last, 1e-300)) - goal
+        theta, miss = high, below
+        while abs(miss) > digits and high - low > 1e-12:
+            # The logarithm of the loss is nearly linear; the clamp bisects where it is not.
+            share = min(0.9, max(0.1, above / (above - below)))
+            theta = low + share * (high - low)
+            at = float(loss_of(self.interpolate(b, theta)[None]))
+            miss = math.log(max(at, 1e-300)) - goal
+            if miss > 0:
+                low, above = theta, miss
+            else:
+                high, below = theta, miss
+        return theta

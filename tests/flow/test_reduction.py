@@ -284,6 +284,21 @@ def test_most_gradients_are_of_blocks(monkeypatch):
     assert end.n_gradients <= sum(seen.values())
 
 
+@pytest.mark.parametrize(
+    ("shape", "share"), [(SHAPES["square"], 0.25), (SPARSE, 0.1), (SPARSE[::-1], 0.1)]
+)
+def test_blocks_begin_with_the_loss_of_all_factors(shape, share):
+    problem = completion(shape, share)
+    run = Run(problem, at_rest(problem, 3, loss=0.3))
+    assert run.reduced.enters(run.state, 4, torch.float64)
+    factors = [W[0] for W in run.batch.factors(run.state[None])]
+    blocks = run.reduced._blocks(run.state[None])
+    assert all(min(C.shape) < min(shape) / 2 for C in blocks)
+    inner = run.reduced._rest_of_problem(factors, blocks)
+    loss = inner.loss(torch.cat([C.flatten() for C in blocks])[None])
+    torch.testing.assert_close(loss[0], problem.loss(product_matrix(factors)))
+
+
 def test_the_rest_of_a_product_shifts_the_problem():
     random = torch.Generator().manual_seed(0)
     W, B = (torch.randn(1, 12, 9, generator=random).double() for _ in range(2))
