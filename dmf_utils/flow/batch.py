@@ -132,7 +132,7 @@ class Factorizations:
         self.shapes = list(shapes)
         self.sizes = [rows * columns for rows, columns in shapes]
         self.are_alike = len(set(self.shapes)) == 1
-        self._kept: dict[torch.dtype, list[Tensor]] = {}
+        self._kept: dict[tuple[int, torch.dtype], list[Tensor]] = {}  # scratch memory
         # A problem may offer gradients from the factors, without the product matrix.
         self.from_factors = self.is_own and getattr(
             problem, "prefers_factors", lambda shapes: False
@@ -158,7 +158,9 @@ class Factorizations:
         at = slice(first, first + len(indices)) if together else torch.tensor(list(indices))
         chosen = one.take(at)
         in_gradients = chosen if other is one else other.take(at)
-        return Factorizations(chosen, self.shapes, len(indices), in_gradients)
+        taken = Factorizations(chosen, self.shapes, len(indices), in_gradients)
+        taken._kept = self._kept  # they step one after the other: one memory is enough
+        return taken
 
     def gradient(self, states: Tensor, out: Tensor) -> Tensor:
         r"""Write :math:`\partial\varphi/\partial(W_1 \dots W_N)` into `out`, return the losses.
@@ -192,10 +194,11 @@ class Factorizations:
     def _prefixes(self, factors: Sequence[Tensor]) -> list[Tensor]:
         """Prefix products; in memory of its own, unless a problem of the user's might keep them."""
         first = factors[0]
-        if self.is_own and first.dtype not in self._kept:
+        key = len(first), first.dtype
+        if self.is_own and key not in self._kept:
             sizes = [(len(first), W.shape[1], first.shape[2]) for W in factors[1:]]
-            self._kept[first.dtype] = [first.new_empty(size) for size in sizes]
-        return prefix_products(factors, self._kept.get(first.dtype))
+            self._kept[key] = [first.new_empty(size) for size in sizes]
+        return prefix_products(factors, self._kept.get(key))
 
     def problem_for(self, W: Tensor) -> Problem:
         """The problem in the precision of `W`."""

@@ -131,7 +131,10 @@ class FlowBatch:
     def _is_reduced(self, b: int, stages: int, is_fine: bool) -> bool:
         """Whether the stages of the next step of run `b` follow only what is stiff."""
         dtype = self.states[b].dtype if is_fine else self.settings.gradients_in
-        return bool(self.reduced) and self.reduced[b].enters(self.states[b], stages, dtype)
+        stiffness = longest_chebyshev_step(1.0, stages)
+        return bool(self.reduced) and self.reduced[b].enters(
+            self.states[b], stages, stiffness, dtype
+        )
 
     def _step(
         self,

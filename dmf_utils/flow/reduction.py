@@ -61,14 +61,27 @@ class ReducedStages:
         self.bases: list[Tensor | None] = []  # of every layer
         self.change: Tensor | None = None  # of what is left out, in unit time
         self._next_change: Tensor | None = None
-        self._inner: Workspace | None = None
+        self._inner: Workspace | None = None  # of the blocks
+        self._problem: Factorizations | None = None  # which they are in the step under way
+        self._of_blocks: Tensor | None = None  # what they would do if their slope did not change
         # From so many stages on it pays: the larger the products, the fewer.
         self._least_stages = 3 if min(map(min, batch.shapes)) >= 300 else 4
         self._left_out = 0.0  # of the largest curvature, at most
         self._age, self._pause = _BASES_LAST, 0
 
-    def enters(self, state: Tensor, stages: int, dtype: torch.dtype) -> bool:
-        """Whether the next step, from `state` ``(P,)``, is to be made so."""
+    def enters(self, state: Tensor, stages: int, stiffness: float, dtype: torch.dtype) -> bool:
+        """Whether the next step is to be made so.
+
+        Parameters
+        ----------
+        state : Tensor, shape (P,)
+            Where it begins.
+        stages : int
+        stiffness : float
+            The largest curvature times the longest step, that are stable with them.
+        dtype : torch.dtype
+            Of the gradients.
+        """
         if stages < self._least_stages:
             return False
         if self._pause > 0:
@@ -78,7 +91,7 @@ class ReducedStages:
             self._find_bases([W[0] for W in self.batch.factors(state[None].to(dtype))])
         # What is left out is stepped as by Euler's method, and stable only if it is not stiff.
         most = min(_MOST_STIFF_REST, _STIFF_REST * stages)
-        if self._left_out * (stages**2 - 1) / 1.54 > most:
+        if self._left_out * stiffness > most:
             self._pause, self._age = _PAUSE, _BASES_LAST
             return False
         return True
