@@ -173,7 +173,7 @@ class Factorizations:
         """The same for factors instead of states."""
         if self.from_factors:
             return self.problem_for(factors[0]).loss_and_factor_gradients(factors, out)
-        prefixes = self._prefixes(factors)
+        prefixes = self.prefixes(factors)
         loss, gradient = self.problem_for(prefixes[-1]).loss_and_gradient(prefixes[-1])
         sweep_back(factors, prefixes, gradient, out)
         return loss
@@ -183,7 +183,7 @@ class Factorizations:
         if self.from_factors:
             self.problem_for(factors[0]).loss_and_factor_gradients(factors, out)
             return
-        prefixes = self._prefixes(factors)
+        prefixes = self.prefixes(factors)
         problem = self.problem_for(prefixes[-1])
         if self.is_own:
             gradient = problem.unchecked_gradient(prefixes[-1])
@@ -191,7 +191,7 @@ class Factorizations:
             gradient = problem.loss_and_gradient(prefixes[-1])[1]
         sweep_back(factors, prefixes, gradient, out)
 
-    def _prefixes(self, factors: Sequence[Tensor]) -> list[Tensor]:
+    def prefixes(self, factors: Sequence[Tensor]) -> list[Tensor]:
         """Prefix products; in memory of its own, unless a problem of the user's might keep them."""
         first = factors[0]
         key = len(first), first.dtype

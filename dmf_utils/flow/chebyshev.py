@@ -193,7 +193,8 @@ def chebyshev_step(
         ends.append(torch.add(states[i], newest.to(states[i]), alpha=method.b[-1]))
         moves.append(method.b[-1] * norms(newest))
         point[i] = ends[i]
-    losses = batch.gradient_at(factors[POINT], out=factors[3])
+    at_ends = batch if reduced is None else reduced
+    losses = at_ends.gradient_at(factors[POINT], out=factors[3])
     if reduced is not None:
         reduced.look_back(workspace, made, method.b[-1], h[0])
     sizes = norms(point).tolist()
@@ -221,7 +222,7 @@ def chebyshev_step(
         speeds,
         interpolate,
         lambda b: missed[b],
-        list(stages),
+        list(stages) if reduced is None else [stages[0] + reduced.n_extra],
         [
             -_delay(method.missed, *of_one, float(norms(first)))
             for method, *of_one, first in zip(methods, *along, speeds, gradients, strict=True)

@@ -20,31 +20,27 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from dmf_utils.factorization.product import product_matrix
 from dmf_utils.flow.batch import Factorizations
+from dmf_utils.flow.reduced_problem import NearbySensing, ShiftedCompletion
 from dmf_utils.flow.step import ORIGIN, POINT, Workspace
-from dmf_utils.problems.completion import MatrixCompletion
 
 __all__ = ["ReducedStages", "may_be_reduced"]
 
-_LEAST_HIDDEN = 100  # with smaller products, the handling of blocks takes longer
-_LEAST_BLOCK = 8  # and a twentieth of the hidden size
 _BASES_LAST = 5  # steps
 # Of a step times curvature, that what is left out may have, for each stage, and at most: what
 # follows from it is a shorter step now and then, which the more stages pay for.
-_STIFF_REST, _MOST_STIFF_REST = 0.025, 0.4
+_STIFF_REST, _MOST_STIFF_REST = 0.008, 0.7
 _PAUSE = 10  # steps, before it is asked again whether the rest is stiff
 
 
-def may_be_reduced(batch: Factorizations) -> bool:
-    """Whether there are large products of hidden layers to save, and what they cost is known.
+_KINDS = ShiftedCompletion, NearbySensing
 
-    The gradient of `MatrixSensing` costs as much for the blocks as for the factors.
-    """
-    hidden = [rows for rows, _ in batch.shapes[:-1]]
-    is_known = batch.is_own and isinstance(batch.problem, MatrixCompletion)
-    on_processor = is_known and batch.problem.data.device.type == "cpu"
-    return on_processor and len(hidden) > 1 and min(hidden) >= _LEAST_HIDDEN
+
+def may_be_reduced(batch: Factorizations) -> bool:
+    """Whether there is something to save: hidden layers, and large products or measurements."""
+    has_hidden = len(batch.shapes) > 2 and batch.is_own
+    on_processor = has_hidden and batch.problem.data.device.type == "cpu"
+    return on_processor and any(kind.serves(batch) for kind in _KINDS)
 
 
 class ReducedStages:
@@ -64,8 +60,7 @@ class ReducedStages:
         self._inner: Workspace | None = None  # of the blocks
         self._problem: Factorizations | None = None  # which they are in the step under way
         self._of_blocks: Tensor | None = None  # what they would do if their slope did not change
-        # From so many stages on it pays: the larger the products, the fewer.
-        self._least_stages = 3 if min(map(min, batch.shapes)) >= 300 else 4
+        self._rest = next(kind for kind in _KINDS if kind.serves(batch))(batch)
         self._left_out = 0.0  # of the largest curvature, at most
         self._age, self._pause = _BASES_LAST, 0
 
@@ -82,7 +77,7 @@ class ReducedStages:
         dtype : torch.dtype
             Of the gradients.
         """
-        if stages < self._least_stages:
+        if stages < self._rest.least_stages:
             return False
         if self._pause > 0:
             self._pause -= 1
@@ -100,10 +95,21 @@ class ReducedStages:
         """The step was accepted; if it was a whole one, nothing is known of the rest."""
         self.change, self._next_change = self._next_change, None
         self._age += 1
+        self._rest.accept()
 
     def reject(self) -> None:
         """The step was rejected: what it found of the rest is not so, and bases are made anew."""
         self._next_change, self._age = None, _BASES_LAST
+        self._rest.reject()
+
+    def gradient_at(self, factors: Sequence[Tensor], out: Sequence[Tensor]) -> Tensor:
+        """As that of the batch, at the end of a step."""
+        return self._rest.gradient_at(factors, out)
+
+    @property
+    def n_extra(self) -> int:
+        """Gradients of all factors within the last step, besides the one at its end."""
+        return self._rest.n_extra
 
     def prepare(
         self, workspace: Workspace, to: int, h: float, missed: float
@@ -127,7 +133,8 @@ class ReducedStages:
             whole.add_(self.change, alpha=0.5 * h**2)
         origin = [W[0] for W in factors[ORIGIN]]
         blocks = self._blocks(row[ORIGIN])
-        batch = self._rest_of_problem(origin, blocks)
+        problem = self._rest.for_blocks(origin, blocks)
+        batch = Factorizations(problem, [tuple(C.shape) for C in blocks], 1)
         if self._inner is None or self._inner.memory.dtype != memory.dtype:
             self._inner = Workspace(batch, memory.new_zeros(1, memory.shape[1], sum(batch.sizes)))
         _, inner, inner_factors = self._inner.of_first(1)
@@ -177,30 +184,23 @@ class ReducedStages:
             C = C[0] if lower is None else C[0] @ lower.T
             W[0].add_(C) if upper is None else W[0].addmm_(upper, C)
 
-    def _rest_of_problem(self, factors: list[Tensor], blocks: list[Tensor]) -> Factorizations:
-        """The blocks with the problem, shifted by what their product lacks of the factors'."""
-        problem = self.batch.problem_for(factors[0])
-        if self.batch.from_factors:
-            entries = problem.observed_entries(factors[0].dtype)
-            problem = problem.shifted_at_entries(entries.product(factors) - entries.product(blocks))
-        else:
-            problem = problem.shifted(product_matrix(factors) - product_matrix(blocks))
-        return Factorizations(problem, [tuple(C.shape) for C in blocks], 1)
-
     def _find_bases(self, factors: Sequence[Tensor]) -> None:
         r"""By subspace iteration with :math:`W_j W_j^\top + W_{j+1}^\top W_{j+1}`."""
         turns, found = 1, self.bases[1:-1]
         if not found or found[0].dtype != factors[0].dtype:
             hidden, random = [len(W) for W in factors[:-1]], torch.Generator().manual_seed(0)
-            shapes = [(h, _LEAST_BLOCK + min(hidden) // 20) for h in hidden]
-            turns, found = 4, [torch.randn(shape, generator=random) for shape in shapes]
+            size = self._rest.size
+            turns, found = 4, [torch.randn(h, size, generator=random) for h in hidden]
         self._age, self._left_out = 0, 0.0
+        self._rest.forget_bases()
         for j, (lower, upper) in enumerate(pairwise(factors)):
             for _ in range(turns):
                 basis = found[j].to(lower)
                 found[j], R = torch.linalg.qr(lower @ (lower.T @ basis) + upper.T @ (upper @ basis))
             sizes = R.diagonal().abs()
-            self._left_out = max(self._left_out, float(sizes.min() / sizes.max()))
+            # Of the largest curvature, each of the N layers has a share.
+            share = float(sizes.min() / sizes.max()) / len(factors)
+            self._left_out = max(self._left_out, share)
         self.bases = [None, *found, None]
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from dmf_utils.problems.base import SquaredLoss
+from dmf_utils.problems.tangent import TangentSensing
 
 __all__ = ["Shared", "in_lockstep"]
 
@@ -90,6 +91,10 @@ class Shared(SquaredLoss):
         if key not in converted:
             converted[key] = self.meeting.problem.to(*key)
         return self._changed(problem=converted[key], data=converted[key].data)
+
+    def on_tangent_space(self, left: Tensor, right: Tensor) -> TangentSensing:
+        """Of its own for every computation, which then need not wait for the others."""
+        return self.problem.on_tangent_space(left, right)
 
     def take(self, indices: Tensor | slice) -> Shared:
         return self

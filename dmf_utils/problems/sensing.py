@@ -18,6 +18,7 @@ from dmf_utils.problems.base import (
     loss_scale,
     low_rank_matrix,
 )
+from dmf_utils.problems.tangent import TangentSensing
 
 __all__ = ["MatrixSensing"]
 
@@ -117,8 +118,7 @@ class MatrixSensing(SquaredLoss):
         squares, gradient = flat.new_zeros(len(flat)), torch.zeros_like(flat)
         # Both products with the same rows while they are in the cache: they are read once.
         reads_ahead = len(flat) >= _READ_AHEAD_FROM
-        cached = _CACHED_BYTES // (2 if reads_ahead else 1)
-        rows = max(32, cached // (flat.shape[1] * flat.element_size()))
+        rows = self._rows_in_cache(2 if reads_ahead else 1)
         for A, y in zip(self.operator.split(rows), self.values.split(rows), strict=True):
             if reads_ahead:
                 A.sum()  # brings the rows into the cache, at the speed of memory
@@ -128,6 +128,16 @@ class MatrixSensing(SquaredLoss):
         gradient = 2 * self._scale * gradient
         return self._scale * squares.view(W.shape[:-2]), gradient.view(W.shape)
 
+    def on_tangent_space(self, left: Tensor, right: Tensor) -> TangentSensing:
+        """What is measured of changes in a tangent space, for the engine.
+
+        Parameters
+        ----------
+        left, right : Tensor, shapes (d, k) and (d', k)
+            Orthonormal bases of a row and a column space, in the precision of this problem.
+        """
+        return TangentSensing(self.operator, left, right, self._scale, self._rows_in_cache())
+
     def to(self, device: torch.device | str, dtype: torch.dtype) -> MatrixSensing:
         """This problem on another device, in another precision, for the engine."""
         operator, values = self.operator.to(device, dtype), self.values.to(device, dtype)
@@ -136,6 +146,11 @@ class MatrixSensing(SquaredLoss):
     def take(self, indices: Tensor | slice) -> MatrixSensing:
         """All matrices of a batch share this problem, so any choice of them does."""
         return self
+
+    def _rows_in_cache(self, share: int = 1) -> int:
+        """How many measurement matrices fit into that part of the cache."""
+        of_one = self.operator.shape[1] * self.operator.element_size()
+        return max(32, _CACHED_BYTES // share // of_one)
 
 
 def _check_memory(given: str, shape: tuple[int, ...]) -> None:

@@ -19,6 +19,7 @@ from dmf_utils.problems.completion import MatrixCompletion
 from dmf_utils.problems.full_observation import FullObservation
 from dmf_utils.problems.lockstep import Shared
 from dmf_utils.problems.sensing import MatrixSensing
+from dmf_utils.problems.tangent import TangentSensing
 
 __all__ = ["MatrixCompletion", "MatrixSensing", "Problem", "is_own", "low_rank_matrix", "stack"]
 
@@ -47,7 +48,8 @@ def is_own(problem: Problem) -> bool:
 
     Any other, also one derived from these, may leave its gradient to autograd.
     """
-    return type(problem) in (FullObservation, MatrixCompletion, MatrixSensing, Shared)
+    ours = FullObservation, MatrixCompletion, MatrixSensing, Shared, TangentSensing
+    return type(problem) in ours
 
 
 def stack(problems: Sequence[Problem]) -> Problem:

@@ -21,6 +21,7 @@ from dmf_utils.flow.trajectory import Record, Status
 from dmf_utils.problems.completion import MatrixCompletion
 from dmf_utils.problems.full_observation import FullObservation
 from dmf_utils.problems.sensing import MatrixSensing
+from dmf_utils.problems.tangent import TangentSensing
 
 SHAPES = {"square": (110, 110), "wide": (105, 160), "tall": (160, 105)}
 SPARSE = (240, 400)  # with a tenth observed, the engine forms no product matrix
@@ -28,6 +29,11 @@ SPARSE = (240, 400)  # with a tenth observed, the engine forms no product matrix
 
 def completion(shape, share=0.25, rank=3):
     return MatrixCompletion.random(shape, rank, int(share * shape[0] * shape[1]), seed=0)
+
+
+@functools.cache
+def sensing(shape):
+    return MatrixSensing.random(shape, 3, 700, seed=0)
 
 
 def at_rest(problem, depth, hidden=None, loss=0.05):
@@ -94,6 +100,19 @@ def test_with_whole_bases_a_step_is_that_of_all_factors(shape, depth):
     assert torch.linalg.vector_norm(reduced.states[0] - whole.states[0]) < 1e-10 * moved
     assert reduced.errors[0] == pytest.approx(whole.errors[0], rel=1e-7)
     assert reduced.losses[0] == pytest.approx(whole.losses[0], rel=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(45, 45), (40, 50), (50, 40)])
+@pytest.mark.parametrize("depth", [3, 4])
+def test_with_whole_bases_measurements_are_all_used(shape, depth):
+    run = Run(sensing(shape), at_rest(sensing(shape), depth))
+    whole_bases(run)
+    h = longest_chebyshev_step(run.curvature, 9) / 1.2
+    whole, reduced = (run.step(h, 9, is_reduced) for is_reduced in (False, True))
+    moved = torch.linalg.vector_norm(whole.states[0] - run.state)
+    assert torch.linalg.vector_norm(reduced.states[0] - whole.states[0]) < 1e-9 * moved
+    assert reduced.losses[0] == pytest.approx(whole.losses[0], rel=1e-10)
+    assert [whole.evaluations, reduced.evaluations] == [[9], [10]]
 
 
 @pytest.mark.parametrize("shape", [SPARSE, SPARSE[::-1]], ids=["wide", "tall"])
@@ -169,6 +188,34 @@ def test_only_an_accepted_reduced_step_tells_how_the_rest_changes():
     assert run.reduced.change is None
 
 
+def test_the_gradient_at_an_end_is_that_at_the_next_start(monkeypatch):
+    problem = sensing((40, 50))
+    run = Run(problem, at_rest(problem, 3))
+    h, seen = longest_chebyshev_step(run.curvature, 9) / 2, []
+    gradient, near = type(problem).unchecked_gradient, TangentSensing.near
+
+    def compared(self, origin, at_origin):
+        factors = [W[0] for W in run.batch.factors(run.state[None])]
+        of_product = gradient(problem, product_matrix(factors)[None])[0]
+        torch.testing.assert_close(at_origin, of_product, rtol=1e-12, atol=1e-14)
+        seen.append(None)
+        return near(self, origin, at_origin)
+
+    monkeypatch.setattr(TangentSensing, "near", compared)
+    first = run.step(h, 9, True)
+    run.reduced.reject()
+    again = run.step(h / 2, 9, True)
+    run.move_to(again)
+    second = run.step(h / 2, 9, True)
+    run.move_to(second)
+    run.move_to(run.step(h / 2, 9, False))
+    fourth = run.step(h / 2, 9, True)
+    assert len(seen) == 4
+    # The first, and the one after a whole step, do not know the gradient where they begin.
+    made = [step.evaluations[0] for step in (first, again, second, fourth)]
+    assert made == [10, 9, 9, 10]
+
+
 def test_bases_are_of_the_largest_directions():
     problem = completion(SHAPES["square"])
     factors = at_rest(problem, 3, loss=1e-3)
@@ -203,6 +250,9 @@ def test_a_stiff_rest_and_few_stages_are_left_to_whole_steps():
         (completion((99, 120)), 3, False),
         (FullObservation(torch.eye(100, dtype=torch.float64)), 3, False),
         (MatrixSensing.random((100, 100), 1, 20, seed=0), 3, False),
+        (sensing((40, 60)), 3, True),
+        (sensing((40, 60)), 2, False),
+        (sensing((30, 80)), 3, False),
     ],
 )
 def test_which_runs_may_be_reduced(problem, depth, expected):
@@ -244,6 +294,24 @@ WIDE = MatrixCompletion.random((100, 120), 3, 3000, seed=0)
 @pytest.mark.parametrize(("depth", "norm"), [(3, 1e-4), (4, 1e-4)])
 def test_runs_end_where_whole_steps_end(monkeypatch, blocks, depth, norm, precision):
     problem, start = WIDE, gaussian(norm, seed=0)
+    exact = exact_end(problem, depth, start)
+    settings = Settings(tolerance=1e-4, gradient_dtype=precision)
+    ends = with_and_without(monkeypatch, problem, depth, start, settings=settings)
+    assert len(blocks) > 10
+    size = torch.linalg.matrix_norm(exact.product)
+    for end in ends:
+        assert end.status is Status.reached
+        assert end.time == pytest.approx(exact.time, rel=2e-3)
+        assert torch.linalg.matrix_norm(end.product - exact.product) < 3e-5 * size
+    assert ends[0].n_gradients < 1.2 * ends[1].n_gradients
+
+
+@pytest.mark.parametrize("precision", [None, torch.float32])
+@pytest.mark.parametrize(("shape", "depth", "norm"), [((40, 50), 3, 1e-8), ((50, 40), 4, 1e-5)])
+def test_runs_on_measurements_end_where_whole_steps_end(
+    monkeypatch, blocks, shape, depth, norm, precision
+):
+    problem, start = sensing(shape), gaussian(norm, seed=0)
     exact = exact_end(problem, depth, start)
     settings = Settings(tolerance=1e-4, gradient_dtype=precision)
     ends = with_and_without(monkeypatch, problem, depth, start, settings=settings)
@@ -328,7 +396,8 @@ def test_blocks_begin_with_the_loss_of_all_factors(shape, share):
     factors = [W[0] for W in run.batch.factors(run.state[None])]
     blocks = run.reduced._blocks(run.state[None])
     assert all(min(C.shape) < min(shape) / 2 for C in blocks)
-    inner = run.reduced._rest_of_problem(factors, blocks)
+    inner = run.reduced._rest.for_blocks(factors, blocks)
+    inner = Factorizations(inner, [tuple(C.shape) for C in blocks], 1)
     loss = inner.loss(torch.cat([C.flatten() for C in blocks])[None])
     torch.testing.assert_close(loss[0], problem.loss(product_matrix(factors)))
 
