@@ -16,7 +16,7 @@ from dmf_utils._support.progress import Progress, progress_bar
 from dmf_utils._support.threads import few_threads
 from dmf_utils.convex.douglas_rachford import douglas_rachford
 from dmf_utils.convex.measurement_operator import AffineConstraint, affine_constraint
-from dmf_utils.convex.residual_band import ResidualBand, into_band
+from dmf_utils.convex.residual_band import Box, ResidualBand, into_band
 from dmf_utils.problems.completion import MatrixCompletion
 from dmf_utils.problems.full_observation import FullObservation
 from dmf_utils.problems.sensing import MatrixSensing
@@ -215,9 +215,10 @@ class _Pair:
 
     def iterate(self, max_iterations: int) -> int:
         """Let the Douglas–Rachford method find the pair; the number of iterations."""
-        if self.width == 0:
+        if self.width == 0 or self.constraint.is_orthonormal:
+            box = Box(self.constraint, self.width)
             first = self.constraint.project(torch.zeros_like(self.W))
-            return douglas_rachford(self.constraint, first, self.look, max_iterations)
+            return douglas_rachford(box, first, self.look, max_iterations)
         band = ResidualBand(self.constraint, self.width)
 
         def look(iteration: int, Z: Tensor, nu: Tensor) -> bool:

@@ -4,6 +4,9 @@ For the Douglas–Rachford method the unknown is the pair :math:`Z = (W, z)`, on
 subspace :math:`A(W) = \sqrt\delta\, z`. Its two halves are simple: soft threshold on `W`, clamp on
 `z`; and the projection onto the subspace is one solve with :math:`A A^* + \delta`. The scale
 :math:`\delta` changes the path to the solution, not the solution.
+
+Of observed entries each has its place, so the matrices in the band are a box, and the unknown is
+`W` alone.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from torch import Tensor
 from dmf_utils.convex.douglas_rachford import soft_threshold
 from dmf_utils.convex.measurement_operator import AffineConstraint
 
-__all__ = ["ResidualBand", "into_band"]
+__all__ = ["Box", "ResidualBand", "into_band"]
 
 _RIDGE = 0.1  # of the mean of A A*'s diagonal; ten times more or less takes more iterations
 
@@ -28,6 +31,24 @@ def into_band(constraint: AffineConstraint, W: Tensor, width: float) -> Tensor:
     missed = constraint.apply(W) - constraint.values
     too_far = missed - missed.clamp(-width, width)
     return W - constraint.adjoint(constraint.solve_gram(too_far))
+
+
+class Box:
+    """The matrices in the band, where the closest of them is known: of entries, or of width 0.
+
+    Parameters
+    ----------
+    constraint : AffineConstraint
+    width : float
+    """
+
+    def __init__(self, constraint: AffineConstraint, width: float) -> None:
+        self.constraint, self.width, self.rank = constraint, width, constraint.rank
+        self.adjoint, self.coefficients = constraint.adjoint, constraint.coefficients
+
+    def project(self, Z: Tensor) -> Tensor:
+        """The closest matrix ``(d, d')`` in the band."""
+        return into_band(self.constraint, Z, self.width)
 
 
 class ResidualBand:

@@ -173,17 +173,26 @@ class Factorizations:
         """The same for factors instead of states."""
         if self.from_factors:
             return self.problem_for(factors[0]).loss_and_factor_gradients(factors, out)
-        prefixes = self.prefixes(factors)
+        return self.gradients_at(factors, out)[0]
+
+    def gradients_at(
+        self, factors: Sequence[Tensor], out: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The same, and the product with the gradient there, both ``(B, d, d')``.
+
+        The product is scratch memory, to be used before the next gradient.
+        """
+        prefixes = self._prefixes(factors)
         loss, gradient = self.problem_for(prefixes[-1]).loss_and_gradient(prefixes[-1])
         sweep_back(factors, prefixes, gradient, out)
-        return loss
+        return loss, prefixes[-1], gradient
 
     def slope_at(self, factors: Sequence[Tensor], out: Sequence[Tensor]) -> None:
         """The gradient only, which a stage within a step needs."""
         if self.from_factors:
             self.problem_for(factors[0]).loss_and_factor_gradients(factors, out)
             return
-        prefixes = self.prefixes(factors)
+        prefixes = self._prefixes(factors)
         problem = self.problem_for(prefixes[-1])
         if self.is_own:
             gradient = problem.unchecked_gradient(prefixes[-1])
@@ -191,7 +200,7 @@ class Factorizations:
             gradient = problem.loss_and_gradient(prefixes[-1])[1]
         sweep_back(factors, prefixes, gradient, out)
 
-    def prefixes(self, factors: Sequence[Tensor]) -> list[Tensor]:
+    def _prefixes(self, factors: Sequence[Tensor]) -> list[Tensor]:
         """Prefix products; in memory of its own, unless a problem of the user's might keep them."""
         first = factors[0]
         key = len(first), first.dtype

@@ -46,8 +46,8 @@ def gradient_flow(
 
     Dormand–Prince 5(4) with step control; where its stability, not its accuracy, limits the step,
     the stabilized method of `chebyshev` takes over as long as it goes farther for an evaluation.
-    In completion at depth 3 or more with 100 or more hidden units, most of its gradients are of the
-    blocks of `reduction`, which hold what is stiff: they cost less, and count as others do.
+    Where products are large or measurements many, most of its gradients at depth 3 or more are of
+    the blocks of `reduction`, which hold what is stiff: they cost less, and count as others do.
     Where that would take more than 256 stages and the loss is quadratic, as while small modes wait
     beside learned ones, the linearly implicit method of `rosenbrock` does if it costs less.
     The end is located on the step's interpolant: the loss there is `until_loss` to 1 %.

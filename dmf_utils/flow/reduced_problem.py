@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dmf_utils.factorization.product import product_matrix, sweep_back
+from dmf_utils.factorization.product import product_matrix
 from dmf_utils.flow.batch import Factorizations
 from dmf_utils.problems.base import Problem
 from dmf_utils.problems.completion import MatrixCompletion
@@ -26,13 +26,14 @@ _MOST_KEPT_BYTES = 2**27  # of what is measured on a tangent space
 class ShiftedCompletion:
     """Shifted by the rest of the product. What is saved is products of large hidden layers."""
 
+    n_extra = 0
+
     def __init__(self, batch: Factorizations) -> None:
-        self.batch, self.gradient_at = batch, batch.gradient_at
+        self.batch = batch
         hidden = [rows for rows, _ in batch.shapes[:-1]]
         self.size = 8 + min(hidden) // 20  # of the blocks
         # From so many stages on it pays: the larger the products, the fewer.
         self.least_stages = 3 if min(map(min, batch.shapes)) >= 300 else 4
-        self.n_extra = 0
 
     @staticmethod
     def serves(batch: Factorizations) -> bool:
@@ -43,19 +44,37 @@ class ShiftedCompletion:
         has_many = batch.from_factors and problem.n_observed * hidden >= _LEAST_AT_ENTRIES
         return hidden >= (_LEAST_HIDDEN_OF_MANY if has_many else _LEAST_HIDDEN)
 
-    def for_blocks(self, factors: Sequence[Tensor], blocks: Sequence[Tensor]) -> Problem:
-        """The problem for the product of the `blocks`, which begin with those of `factors`."""
+    def for_blocks(
+        self, factors: Sequence[Tensor], blocks: Sequence[Tensor], product: Tensor | None
+    ) -> tuple[Problem, Tensor]:
+        """The problem for the product of the `blocks`, and the product of the `factors`.
+
+        Parameters
+        ----------
+        factors, blocks : sequence of Tensor
+            Where the step begins.
+        product : Tensor, optional
+            Of the factors, or its observed entries, if it is known.
+        """
         problem = self.batch.problem_for(factors[0])
         if self.batch.from_factors:
             entries = problem.observed_entries(factors[0].dtype)
-            return problem.shifted_at_entries(entries.product(factors) - entries.product(blocks))
-        return problem.shifted(product_matrix(factors) - product_matrix(blocks))
+            product = entries.product(factors) if product is None else product
+            return problem.shifted_at_entries(product - entries.product(blocks)), product
+        product = product_matrix(factors) if product is None else product
+        return problem.shifted(product - product_matrix(blocks)), product
 
-    def accept(self) -> None:
-        """The step was accepted."""
-
-    def reject(self) -> None:
-        """The step was rejected."""
+    def gradient_at(
+        self, factors: Sequence[Tensor], out: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Losses as of the batch, whose gradients are written into `out`; and the product."""
+        if not self.batch.from_factors:
+            losses, product, _ = self.batch.gradients_at(factors, out)
+            return losses, product[0].clone()
+        entries = self.batch.problem_for(factors[0]).observed_entries(factors[0].dtype)
+        product = torch.empty_like(entries.values)
+        of_one, out_of_one = ([W[0] for W in of] for of in (factors, out))
+        return entries.loss_and_factor_gradients(of_one, out_of_one, product)[None], product
 
     def forget_bases(self) -> None:
         """The bases are no longer those of before."""
@@ -70,8 +89,6 @@ class NearbySensing:
         self.batch = batch
         self.n_extra = 0  # gradients in the last step, besides those of its stages
         self._tangent: TangentSensing | None = None
-        self._at_origin: Tensor | None = None  # gradient with respect to the product there
-        self._at_end: Tensor | None = None
 
     @classmethod
     def serves(cls, batch: Factorizations) -> bool:
@@ -85,33 +102,34 @@ class NearbySensing:
         is_large = problem.operator.numel() >= _LEAST_MEASURED and kept <= _MOST_KEPT_BYTES
         return is_large and min(map(min, batch.shapes)) >= 4 * cls.size
 
-    def for_blocks(self, factors: Sequence[Tensor], blocks: Sequence[Tensor]) -> Problem:
-        """The problem for the product of the `blocks`, which begin with those of `factors`."""
-        self.n_extra = 0
+    def for_blocks(
+        self, factors: Sequence[Tensor], blocks: Sequence[Tensor], gradient: Tensor | None
+    ) -> tuple[Problem, Tensor]:
+        """The problem for the product of the `blocks`, and the gradient at that of the `factors`.
+
+        Parameters
+        ----------
+        factors, blocks : sequence of Tensor
+            Where the step begins.
+        gradient : Tensor, shape (d, d'), optional
+            With respect to the product of the factors, if it is known.
+        """
         if self._tangent is None:
             coarse = self.batch.gradient_problem
             bases = [torch.linalg.qr(W)[0].to(coarse.data) for W in (blocks[-1], blocks[0].mT)]
             self._tangent = coarse.on_tangent_space(*bases)
-        if self._at_origin is None or self._at_origin.dtype != factors[0].dtype:
-            problem, W = self.batch.problem_for(factors[0]), product_matrix(factors)
-            self._at_origin, self.n_extra = problem.unchecked_gradient(W[None])[0], 1
-        return self._tangent.near(product_matrix(blocks), self._at_origin)
+        self.n_extra = int(gradient is None)
+        if gradient is None:
+            problem = self.batch.problem_for(factors[0])
+            gradient = problem.unchecked_gradient(product_matrix(factors)[None])[0]
+        return self._tangent.near(product_matrix(blocks), gradient), gradient
 
-    def gradient_at(self, factors: Sequence[Tensor], out: Sequence[Tensor]) -> Tensor:
-        """As that of the batch, and kept: where this step ends, the next one begins."""
-        prefixes = self.batch.prefixes(factors)
-        losses, gradient = self.batch.problem_for(factors[0]).loss_and_gradient(prefixes[-1])
-        sweep_back(factors, prefixes, gradient, out)
-        self._at_end = gradient[0]
-        return losses
-
-    def accept(self) -> None:
-        """The step was accepted."""
-        self._at_origin, self._at_end = self._at_end, None
-
-    def reject(self) -> None:
-        """The step was rejected."""
-        self._at_end = None
+    def gradient_at(
+        self, factors: Sequence[Tensor], out: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Losses as of the batch, gradients into `out`; and that with respect to the product."""
+        losses, _, gradient = self.batch.gradients_at(factors, out)
+        return losses, gradient[0]
 
     def forget_bases(self) -> None:
         """The bases are no longer those of before."""

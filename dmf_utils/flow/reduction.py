@@ -4,9 +4,9 @@ Most stages of a step are there for its stability, and what is stiff is what the
 values of the factors do. Let :math:`P_j` be orthonormal bases of the largest directions at each
 hidden layer, ``(h, k)``, and none at both ends. The blocks :math:`C_j = P_{j+1}^\top W_j P_j` are
 a factorization of hidden size `k` for the problem :math:`C \mapsto \ell(R + C_N \cdots C_1)`, where
-`R` is the rest of the product at the start of the step. The stages follow the blocks in it. What
-this leaves out of the slope, :math:`u`, is known at the start of the step, and taken to go on
-changing as it did over the step before.
+`R` is the rest of the product at the start of the step. The stages follow the blocks in it, or in
+what `reduced_problem` has instead. What this leaves out of the slope is known at the start of the
+step, and taken to go on changing as it did over the step before.
 
 The gradient at the end is that of all factors, so the estimated error knows what was left out. The
 bases are orthonormal, so nothing but that error depends on them.
@@ -61,6 +61,8 @@ class ReducedStages:
         self._problem: Factorizations | None = None  # which they are in the step under way
         self._of_blocks: Tensor | None = None  # what they would do if their slope did not change
         self._rest = next(kind for kind in _KINDS if kind.serves(batch))(batch)
+        self._at_origin: Tensor | None = None  # what is known of the product where a step begins
+        self._at_end: Tensor | None = None
         self._left_out = 0.0  # of the largest curvature, at most
         self._age, self._pause = _BASES_LAST, 0
 
@@ -94,17 +96,17 @@ class ReducedStages:
     def accept(self) -> None:
         """The step was accepted; if it was a whole one, nothing is known of the rest."""
         self.change, self._next_change = self._next_change, None
+        self._at_origin, self._at_end = self._at_end, None
         self._age += 1
-        self._rest.accept()
 
     def reject(self) -> None:
         """The step was rejected: what it found of the rest is not so, and bases are made anew."""
-        self._next_change, self._age = None, _BASES_LAST
-        self._rest.reject()
+        self._next_change, self._age, self._at_end = None, _BASES_LAST, None
 
     def gradient_at(self, factors: Sequence[Tensor], out: Sequence[Tensor]) -> Tensor:
-        """As that of the batch, at the end of a step."""
-        return self._rest.gradient_at(factors, out)
+        """As that of the batch; and what the next step needs to know where it begins is kept."""
+        losses, self._at_end = self._rest.gradient_at(factors, out)
+        return losses
 
     @property
     def n_extra(self) -> int:
@@ -133,7 +135,10 @@ class ReducedStages:
             whole.add_(self.change, alpha=0.5 * h**2)
         origin = [W[0] for W in factors[ORIGIN]]
         blocks = self._blocks(row[ORIGIN])
-        problem = self._rest.for_blocks(origin, blocks)
+        known = self._at_origin
+        if known is not None and known.dtype != memory.dtype:
+            known = None
+        problem, self._at_origin = self._rest.for_blocks(origin, blocks, known)
         batch = Factorizations(problem, [tuple(C.shape) for C in blocks], 1)
         if self._inner is None or self._inner.memory.dtype != memory.dtype:
             self._inner = Workspace(batch, memory.new_zeros(1, memory.shape[1], sum(batch.sizes)))

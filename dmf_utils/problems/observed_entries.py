@@ -77,7 +77,10 @@ class ObservedEntries:
         return torch.sparse_csr_tensor(self._column_ends, self._rows, at, self._shape[::-1])
 
     def loss_and_factor_gradients(
-        self, factors: Sequence[Tensor], out: Sequence[Tensor] | None
+        self,
+        factors: Sequence[Tensor],
+        out: Sequence[Tensor] | None,
+        product: Tensor | None = None,
     ) -> Tensor:
         """Loss ``()`` at the factors ``[W_1, ..., W_N]``; their gradients are written into `out`.
 
@@ -87,16 +90,20 @@ class ObservedEntries:
             At least two, of shapes ``(d_j, d_{j-1})``.
         out : sequence of Tensor, or None
             None for the loss alone.
+        product : Tensor, shape (m,), optional
+            Where to write the observed entries of the product.
         """
         return (self._parted_above_first if self._is_wide else self._parted_below_last)(
-            factors, out
+            factors, out, product
         )
 
-    def _parted_below_last(self, factors: Sequence[Tensor], out: Sequence[Tensor] | None) -> Tensor:
+    def _parted_below_last(
+        self, factors: Sequence[Tensor], out: Sequence[Tensor] | None, product: Tensor | None
+    ) -> Tensor:
         prefixes = [factors[0]]
         for W in factors[1:-1]:
             prefixes.append(W @ prefixes[-1])
-        loss, slopes = self._loss_and_slopes(factors[-1], prefixes[-1])
+        loss, slopes = self._loss_and_slopes(factors[-1], prefixes[-1], product)
         if out is None:
             return loss
         out[-1].copy_(self.matrix(slopes) @ prefixes[-1].T.contiguous())
@@ -108,12 +115,12 @@ class ObservedEntries:
         return loss
 
     def _parted_above_first(
-        self, factors: Sequence[Tensor], out: Sequence[Tensor] | None
+        self, factors: Sequence[Tensor], out: Sequence[Tensor] | None, product: Tensor | None
     ) -> Tensor:
         suffixes = [factors[-1]]  # W_N, W_N W_{N-1}, and so on
         for W in factors[-2:0:-1]:
             suffixes.append(suffixes[-1] @ W)
-        loss, slopes = self._loss_and_slopes(suffixes[-1], factors[0])
+        loss, slopes = self._loss_and_slopes(suffixes[-1], factors[0], product)
         if out is None:
             return loss
         out[0].copy_((self.transpose(slopes) @ suffixes[-1]).T)
@@ -124,9 +131,14 @@ class ObservedEntries:
         out[-1].copy_(above)
         return loss
 
-    def _loss_and_slopes(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    def _loss_and_slopes(
+        self, left: Tensor, right: Tensor, product: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Loss ``()`` at the product of two matrices, and its gradient's entries ``(m,)``."""
-        residual = self.at(left, right).sub_(self._values)
+        residual = self.at(left, right)
+        if product is not None:
+            product.copy_(residual)
+        residual.sub_(self._values)
         loss = self._scale * residual.square().sum()
         return loss, residual.mul_(2 * self._scale)
 

@@ -21,7 +21,6 @@ from dmf_utils.flow.trajectory import Record, Status
 from dmf_utils.problems.completion import MatrixCompletion
 from dmf_utils.problems.full_observation import FullObservation
 from dmf_utils.problems.sensing import MatrixSensing
-from dmf_utils.problems.tangent import TangentSensing
 
 SHAPES = {"square": (110, 110), "wide": (105, 160), "tall": (160, 105)}
 SPARSE = (240, 400)  # with a tenth observed, the engine forms no product matrix
@@ -188,32 +187,48 @@ def test_only_an_accepted_reduced_step_tells_how_the_rest_changes():
     assert run.reduced.change is None
 
 
-def test_the_gradient_at_an_end_is_that_at_the_next_start(monkeypatch):
-    problem = sensing((40, 50))
-    run = Run(problem, at_rest(problem, 3))
-    h, seen = longest_chebyshev_step(run.curvature, 9) / 2, []
-    gradient, near = type(problem).unchecked_gradient, TangentSensing.near
+def at_its_start(problem, run, factors):
+    """What a reduced step needs to know there, by other ways."""
+    product = product_matrix(factors)
+    if isinstance(problem, MatrixSensing):
+        return problem.gradient(product)
+    return product[problem.mask] if run.batch.from_factors else product
 
-    def compared(self, origin, at_origin):
-        factors = [W[0] for W in run.batch.factors(run.state[None])]
-        of_product = gradient(problem, product_matrix(factors)[None])[0]
-        torch.testing.assert_close(at_origin, of_product, rtol=1e-12, atol=1e-14)
-        seen.append(None)
-        return near(self, origin, at_origin)
 
-    monkeypatch.setattr(TangentSensing, "near", compared)
-    first = run.step(h, 9, True)
+@pytest.mark.parametrize(
+    "problem",
+    [
+        sensing((40, 50)),
+        completion((110, 110)),
+        completion(SPARSE, 0.1),
+        completion((400, 240), 0.1),
+    ],
+    ids=["sensing", "completion", "wide", "tall"],
+)
+def test_what_is_known_at_an_end_is_what_the_next_step_needs(problem):
+    run = Run(problem, at_rest(problem, 3, loss=0.2))
+    h, seen = longest_chebyshev_step(run.curvature, 9) / 4, []
+    for_blocks = run.reduced._rest.for_blocks
+
+    def compared(factors, blocks, known):
+        found = for_blocks(factors, blocks, known)
+        expected = at_its_start(problem, run, [W.clone() for W in factors])
+        torch.testing.assert_close(found[1], expected, rtol=1e-10, atol=1e-12)
+        seen.append(known is not None)
+        return found
+
+    run.reduced._rest.for_blocks = compared
+    run.step(h, 9, True)
     run.reduced.reject()
-    again = run.step(h / 2, 9, True)
-    run.move_to(again)
+    run.move_to(run.step(h / 2, 9, True))
     second = run.step(h / 2, 9, True)
     run.move_to(second)
     run.move_to(run.step(h / 2, 9, False))
-    fourth = run.step(h / 2, 9, True)
-    assert len(seen) == 4
-    # The first, and the one after a whole step, do not know the gradient where they begin.
-    made = [step.evaluations[0] for step in (first, again, second, fourth)]
-    assert made == [10, 9, 9, 10]
+    last = run.step(h / 2, 9, True)
+    # Not at the first, and not after a whole step.
+    assert seen == [False, True, True, False]
+    is_sensing = isinstance(problem, MatrixSensing)
+    assert [second.evaluations, last.evaluations] == [[9], [10 if is_sensing else 9]]
 
 
 def test_bases_are_of_the_largest_directions():
@@ -396,7 +411,7 @@ def test_blocks_begin_with_the_loss_of_all_factors(shape, share):
     factors = [W[0] for W in run.batch.factors(run.state[None])]
     blocks = run.reduced._blocks(run.state[None])
     assert all(min(C.shape) < min(shape) / 2 for C in blocks)
-    inner = run.reduced._rest.for_blocks(factors, blocks)
+    inner = run.reduced._rest.for_blocks(factors, blocks, None)[0]
     inner = Factorizations(inner, [tuple(C.shape) for C in blocks], 1)
     loss = inner.loss(torch.cat([C.flatten() for C in blocks])[None])
     torch.testing.assert_close(loss[0], problem.loss(product_matrix(factors)))
