@@ -231,6 +231,26 @@ def test_what_is_known_at_an_end_is_what_the_next_step_needs(problem):
     assert [second.evaluations, last.evaluations] == [[9], [10 if is_sensing else 9]]
 
 
+def test_a_rejected_end_is_no_start():
+    problem = sensing((40, 50))
+    run = Run(problem, at_rest(problem, 3, loss=0.2))
+    h = longest_chebyshev_step(run.curvature, 9) / 4
+    run.step(h, 9, True)
+    run.reduced.reject()
+    run.move_to(run.step(h, 9, False))
+    assert run.step(h, 9, True).evaluations == [10]
+
+
+def test_a_coarse_gradient_is_not_taken_for_a_fine_one():
+    problem = sensing((40, 50))
+    run = Run(problem, at_rest(problem, 3, loss=0.2))
+    h = longest_chebyshev_step(run.curvature, 9) / 4
+    run.move_to(run.step(h, 9, True))
+    run.reduced._at_origin = run.reduced._at_origin.float()
+    assert run.step(h, 9, True).evaluations == [10]
+    assert run.reduced._at_origin.dtype == torch.float64
+
+
 def test_bases_are_of_the_largest_directions():
     problem = completion(SHAPES["square"])
     factors = at_rest(problem, 3, loss=1e-3)
@@ -257,21 +277,26 @@ def test_a_stiff_rest_and_few_stages_are_left_to_whole_steps():
     assert asked[-1]
 
 
+@pytest.mark.filterwarnings("ignore:hidden")
 @pytest.mark.parametrize(
-    ("problem", "depth", "expected"),
+    ("problem", "depth", "hidden", "expected"),
     [
-        (completion((100, 120)), 3, True),
-        (completion((100, 120)), 2, False),
-        (completion((99, 120)), 3, False),
-        (FullObservation(torch.eye(100, dtype=torch.float64)), 3, False),
-        (MatrixSensing.random((100, 100), 1, 20, seed=0), 3, False),
-        (sensing((40, 60)), 3, True),
-        (sensing((40, 60)), 2, False),
-        (sensing((30, 80)), 3, False),
+        (completion((100, 120)), 3, None, True),
+        (completion((100, 120)), 2, None, False),
+        (completion((99, 120)), 3, None, False),
+        # Where the product is taken at many observed entries only, fewer hidden units are enough.
+        (completion((300, 800), 0.1), 3, 50, True),
+        (completion((300, 800), 0.1), 3, 40, False),
+        (completion((300, 800), 0.05), 3, 50, False),
+        (FullObservation(torch.eye(100, dtype=torch.float64)), 3, None, False),
+        (MatrixSensing.random((100, 100), 1, 20, seed=0), 3, None, False),
+        (sensing((40, 60)), 3, None, True),
+        (sensing((40, 60)), 2, None, False),
+        (sensing((30, 80)), 3, None, False),
     ],
 )
-def test_which_runs_may_be_reduced(problem, depth, expected):
-    batch, _, _ = prepare(problem, depth, gaussian(1e-2, seed=0), None, "cpu", torch.float64)
+def test_which_runs_may_be_reduced(problem, depth, hidden, expected):
+    batch, _, _ = prepare(problem, depth, gaussian(1e-2, seed=0), hidden, "cpu", torch.float64)
     assert may_be_reduced(batch) is expected
 
 
