@@ -266,6 +266,32 @@ def test_bases_are_of_the_largest_directions():
         torch.testing.assert_close(basis.T @ basis, eye, rtol=0, atol=1e-12)
 
 
+def test_each_layer_has_a_share_of_the_curvature_that_is_left_out():
+    problem = completion(SHAPES["square"])
+    for depth in (3, 4):
+        run = Run(problem, at_rest(problem, depth))
+        for _ in range(4):  # each time, the bases are nearer to the largest directions
+            run.reduced._age = 99
+            run.enters(5)
+        factors = [W[0] for W in run.batch.factors(run.state[None])]
+        found, k = [], run.reduced.bases[1].shape[1]
+        for lower, upper in pairwise(factors):
+            values = torch.linalg.eigvalsh(lower @ lower.T + upper.T @ upper)
+            found.append(float(values[-k] / values[-1]) / depth)
+        assert run.reduced._left_out == pytest.approx(max(found), rel=0.3)
+
+
+def test_near_the_start_of_a_step_the_gradient_is_the_one_there():
+    problem = sensing((40, 50))
+    run = Run(problem, at_rest(problem, 3, loss=0.3))
+    assert run.enters(9)
+    factors = [W[0] for W in run.batch.factors(run.state[None])]
+    blocks = run.reduced._blocks(run.state[None])
+    inner, gradient = run.reduced._rest.for_blocks(factors, blocks, None)
+    torch.testing.assert_close(gradient, problem.gradient(product_matrix(factors)))
+    torch.testing.assert_close(inner.gradient(product_matrix(blocks)), gradient, rtol=0, atol=0)
+
+
 def test_a_stiff_rest_and_few_stages_are_left_to_whole_steps():
     problem = completion(SHAPES["square"])
     run = Run(problem, at_rest(problem, 3))
@@ -288,6 +314,7 @@ def test_a_stiff_rest_and_few_stages_are_left_to_whole_steps():
         (completion((300, 800), 0.1), 3, 50, True),
         (completion((300, 800), 0.1), 3, 40, False),
         (completion((300, 800), 0.05), 3, 50, False),
+        (completion((60, 400), 0.9), 3, None, False),  # where it is not taken so
         (FullObservation(torch.eye(100, dtype=torch.float64)), 3, None, False),
         (MatrixSensing.random((100, 100), 1, 20, seed=0), 3, None, False),
         (sensing((40, 60)), 3, None, True),
