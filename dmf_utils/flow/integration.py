@@ -123,6 +123,9 @@ class FlowBatch:
                     )
         for b in resting:
             self._step([b], None, self.workspace)
+        if self.reduced:
+            for b in self.done:
+                self.reduced[b].release()
 
     def _workspace(self, dtype: torch.dtype) -> Workspace:
         room = min(self.together, len(self.states)), 9, *self.states[0].shape

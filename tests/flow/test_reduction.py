@@ -292,6 +292,21 @@ def test_near_the_start_of_a_step_the_gradient_is_the_one_there():
     torch.testing.assert_close(inner.gradient(product_matrix(blocks)), gradient, rtol=0, atol=0)
 
 
+def test_measurements_on_a_tangent_space_are_freed_when_they_are_stale():
+    problem = sensing((40, 50))
+    run = Run(problem, at_rest(problem, 3, loss=0.2))
+    h = longest_chebyshev_step(run.curvature, 9) / 8
+    for _ in range(4):
+        run.move_to(run.step(h, 9, True))
+        assert run.reduced._rest._tangent is not None
+    run.move_to(run.step(h, 9, False))
+    assert run.reduced._rest._tangent is None
+    run.step(h, 9, True)
+    run.reduced.release()
+    assert run.reduced._rest._tangent is None
+    assert run.enters(9)
+
+
 def test_a_stiff_rest_and_few_stages_are_left_to_whole_steps():
     problem = completion(SHAPES["square"])
     run = Run(problem, at_rest(problem, 3))
