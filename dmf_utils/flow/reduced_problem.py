@@ -18,6 +18,7 @@ from dmf_utils.problems.tangent import TangentSensing
 __all__ = ["NearbySensing", "ShiftedCompletion"]
 
 _LEAST_HIDDEN = 100  # with smaller products, the handling of blocks takes longer
+# Where the product is taken at observed entries only, it is they that cost: times hidden units.
 _LEAST_AT_ENTRIES, _LEAST_HIDDEN_OF_MANY = 2**20, 32
 _LEAST_MEASURED = 2**20  # entries of all measurement matrices: fewer stay in the cache
 _MOST_KEPT_BYTES = 2**27  # of what is measured on a tangent space

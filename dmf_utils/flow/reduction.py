@@ -31,8 +31,6 @@ _BASES_LAST = 5  # steps
 # follows from it is a shorter step now and then, which the more stages pay for.
 _STIFF_REST, _MOST_STIFF_REST = 0.008, 0.7
 _PAUSE = 10  # steps, before it is asked again whether the rest is stiff
-
-
 _KINDS = ShiftedCompletion, NearbySensing
 
 

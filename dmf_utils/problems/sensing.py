@@ -134,7 +134,7 @@ class MatrixSensing(SquaredLoss):
         Parameters
         ----------
         left, right : Tensor, shapes (d, k) and (d', k)
-            Orthonormal bases of a row and a column space, in the precision of this problem.
+            Orthonormal bases of a column and a row space, in the precision of this problem.
         """
         return TangentSensing(self.operator, left, right, self._scale, self._rows_in_cache())
 
