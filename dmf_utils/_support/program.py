@@ -12,14 +12,43 @@ This file is run as a script before the command of another package, such as pape
 
 import atexit
 import gc
+import os
 import sys
-from importlib.metadata import entry_points
+from collections.abc import Callable
+from typing import Any
 
 sys.modules.setdefault("rfc3987_syntax", None)
 gc.set_threshold(20_000)
 atexit.register(gc.freeze)
 
+
+def run(program: str) -> None:
+    """Run a program and end with its status: as a copy, where the environment offers `copies`.
+
+    Parameters
+    ----------
+    program
+        The name of a command, or ``package.module:function``.
+    """
+    status = None
+    if "DMF_COPIES" in os.environ:
+        from dmf_utils._support.copies import as_copy
+
+        status = as_copy(program, sys.argv)
+    sys.exit(found(program)() if status is None else status)
+
+
+def found(program: str) -> Callable[[], Any]:
+    """The function that a program is."""
+    from importlib.metadata import entry_points  # slow to import, and not needed for a copy
+    from pkgutil import resolve_name
+
+    if ":" in program:
+        return resolve_name(program)
+    (command,) = entry_points(group="console_scripts", name=program)
+    return command.load()
+
+
 if __name__ == "__main__":
     del sys.argv[0]
-    (command,) = entry_points(group="console_scripts", name=sys.argv[0])
-    sys.exit(command.load()())
+    run(sys.argv[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from dmf_utils.claims import measured
 from dmf_utils.claims.ledger import Claim, load
 from dmf_utils.publishing import figures, pages, site
 from dmf_utils.publishing.chapter import LEDGER_CHAPTER, Chapter, read_chapters
-from dmf_utils.publishing.execution import PATIENCE, Stopped, execute
+from dmf_utils.publishing.execution import PATIENCE, Stopped, execute, shared_environment
 from dmf_utils.publishing.launch import repository
 from dmf_utils.publishing.project import Project
 from dmf_utils.publishing.terminal import Display
@@ -154,11 +154,17 @@ class _Build:
             return not chapter.executed  # refused if there is none
         return chapter.is_due(keys[chapter.name], force=self.force)
 
-    def _execute(self, chapter: Chapter, key: str, stop: threading.Event) -> None:
+    def _execute(
+        self,
+        chapter: Chapter,
+        key: str,
+        stop: threading.Event,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         if stop.is_set():
             raise Stopped
         self.display.begin(chapter.name)
-        execute(chapter, key, self.display, stop, self.patience, self.at_once)
+        execute(chapter, key, self.display, stop, self.patience, environment)
         self.display.end("executed")
 
     def _execute_all(self, due: list[Chapter], keys: dict[str, str]) -> None:
@@ -168,9 +174,12 @@ class _Build:
         end. What of one cannot be shared out, such as the last run of a sweep, leaves no core idle.
         """
         due = sorted(due, key=lambda chapter: -chapter.expected_seconds)
-        stop = threading.Event()
-        with ThreadPoolExecutor(self.at_once) as threads:
-            tasks = [threads.submit(self._execute, c, keys[c.name], stop) for c in due]
+        stop, execute = threading.Event(), self._execute
+        with (
+            shared_environment(len(due), self.at_once) as environment,
+            ThreadPoolExecutor(self.at_once) as threads,
+        ):
+            tasks = [threads.submit(execute, c, keys[c.name], stop, environment) for c in due]
             try:
                 for task in as_completed(tasks):
                     task.result()

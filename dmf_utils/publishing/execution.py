@@ -10,12 +10,14 @@ import re
 import tempfile
 import threading
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from nbformat import NotebookNode
 
+from dmf_utils._support.copies import copies
 from dmf_utils._support.errors import InputError
 from dmf_utils._support.machine import hardware, one_thread_environment
 from dmf_utils._support.notebooks import has_tag, read_notebook
@@ -24,7 +26,7 @@ from dmf_utils._support.provenance import versions
 from dmf_utils.publishing.chapter import Chapter, Execution
 from dmf_utils.publishing.terminal import Display, clock, read_loop
 
-__all__ = ["PATIENCE", "ChapterError", "Stopped", "execute", "run_papermill"]
+__all__ = ["PATIENCE", "ChapterError", "Stopped", "execute", "run_papermill", "shared_environment"]
 
 PATIENCE = 10.0
 """After how many times its expected seconds a chapter is given up, if nobody says otherwise."""
@@ -34,6 +36,7 @@ _KERNELS = Path(__file__).resolve().parent  # whose folder `kernels` says what `
 _PORT_TAKEN = re.compile(r"Address already in use|Kernel died before replying to kernel_info")
 _DAMAGED = re.compile(r"\.parquet is damaged \(.*\); its \d+ runs are computed again", re.DOTALL)
 _ATTEMPTS = 2
+_IMPORTS = "dmf_utils.publishing.imports"
 _SECONDS_BETWEEN_LOOKS = 0.5
 
 
@@ -45,13 +48,41 @@ class Stopped(Exception):
     """The chapter was given up because another one failed, or the build was interrupted."""
 
 
+def _environment(at_once: int = 1) -> dict[str, str]:
+    """For so many chapters side by side: they share the processors."""
+    paths = filter(None, [str(_PACKAGE.parent), os.environ.get("PYTHONPATH")])
+    kernels = {"JUPYTER_PATH": str(_KERNELS), "PYTHONPATH": os.pathsep.join(paths)}
+    return os.environ | one_thread_environment(at_once) | kernels
+
+
+@contextlib.contextmanager
+def shared_environment(n_chapters: int, at_once: int) -> Iterator[dict[str, str]]:
+    """What `execute` takes for many chapters: their imports are made once.
+
+    Parameters
+    ----------
+    n_chapters
+        How many are to be executed; of a single one nothing is made in advance.
+    at_once
+        How many of them side by side: they share the processors.
+    """
+    environment = _environment(at_once)
+    if n_chapters < 2:
+        yield environment
+        return
+    # As ipykernel sets it: matplotlib reads it when it is imported.
+    environment.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    with copies(_IMPORTS, environment) as address:
+        yield environment | address
+
+
 def execute(
     chapter: Chapter,
     key: str,
     display: Display,
     stop: threading.Event | None = None,
     patience: float = PATIENCE,
-    at_once: int = 1,
+    environment: Mapping[str, str] | None = None,
 ) -> None:
     """Execute a chapter and keep that; a failing one leaves the last good execution in place.
 
@@ -67,8 +98,8 @@ def execute(
         Set by whoever wants it to end.
     patience
         How many times its expected seconds it may take.
-    at_once
-        How many chapters are executed side by side: they share the cores.
+    environment
+        Of papermill and its kernel, see `shared_environment`; by default for one that runs alone.
 
     Raises
     ------
@@ -81,7 +112,7 @@ def execute(
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="dmf-") as folder:
         output = Path(folder) / f"{chapter.name}.ipynb"
-        run_papermill(chapter, chapter.values, output, display, stop, patience, at_once)
+        run_papermill(chapter, chapter.values, output, display, stop, patience, environment)
         seconds = round(time.monotonic() - start, 1)
         date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
         stated = versions(chapter.project.root)
@@ -95,7 +126,7 @@ def run_papermill(
     display: Display,
     stop: threading.Event | None = None,
     patience: float = PATIENCE,
-    at_once: int = 1,
+    environment: Mapping[str, str] | None = None,
 ) -> None:
     """Run papermill on a chapter, in a folder that holds nothing else than `output`.
 
@@ -113,10 +144,11 @@ def run_papermill(
     if values:
         command += ["--parameters_yaml", yaml.safe_dump(values, default_flow_style=True, width=1e9)]
     allowed = chapter.seconds_allowed(patience)
+    environment = environment or _environment()
     for attempt in range(1, _ATTEMPTS + 1):
         output.unlink(missing_ok=True)
         status, errors = _watch(
-            chapter, command, output, display, stop or threading.Event(), allowed, at_once
+            chapter, command, output, display, stop or threading.Event(), allowed, environment
         )
         complaint = _failure(chapter.name, output, errors) if status else _left(chapter, output)
         if not complaint:
@@ -136,15 +168,17 @@ def _watch(
     display: Display,
     stop: threading.Event,
     allowed: float,
-    at_once: int,
+    environment: Mapping[str, str],
 ) -> tuple[int, str]:
     """Run papermill; whatever ends this function, or this process, ends its kernel too."""
     loop, log = output.with_suffix(".progress"), output.with_suffix(".log")
     loop.unlink(missing_ok=True)
     start, seen, where = time.monotonic(), 0, "starting"
     with log.open("w", encoding="utf-8") as errors:
-        environment = _environment(chapter, loop, at_once)
-        with Leashed(command, stdout=errors, stderr=errors, env=environment) as papermill:
+        paths = {"DMF_PROGRESS": str(loop), "DMF_LEDGER": str(chapter.project.ledger)}
+        paths["DMF_CLAIMS"] = str(chapter.project.claims)
+        variables = {**environment, **paths}
+        with Leashed(command, stdout=errors, stderr=errors, env=variables) as papermill:
             while (status := papermill.wait(_SECONDS_BETWEEN_LOOKS)) is None:
                 if stop.is_set():
                     raise Stopped
@@ -158,22 +192,6 @@ def _watch(
                         "times what is expected; if this machine needs so long, give --patience"
                     )
     return status, log.read_text(encoding="utf-8", errors="replace")
-
-
-def _environment(chapter: Chapter, loop: Path, at_once: int) -> dict[str, str]:
-    project = chapter.project
-    paths = filter(None, [str(_PACKAGE.parent), os.environ.get("PYTHONPATH")])
-    return (
-        os.environ
-        | one_thread_environment(at_once)
-        | {
-            "DMF_PROGRESS": str(loop),
-            "DMF_LEDGER": str(project.ledger),
-            "DMF_CLAIMS": str(project.claims),
-            "JUPYTER_PATH": str(_KERNELS),
-            "PYTHONPATH": os.pathsep.join(paths),
-        }
-    )
 
 
 def _position(output: Path) -> str:

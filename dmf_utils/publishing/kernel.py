@@ -3,9 +3,8 @@
 This module is run as a script, by the specification in ``kernels``.
 """
 
-from ipykernel.kernelapp import launch_new_instance
 
-from dmf_utils._support import program as program  # for what it does when imported
+from dmf_utils._support import program
 
 if __name__ == "__main__":
-    launch_new_instance()
+    program.run("ipykernel.kernelapp:launch_new_instance")

@@ -33,7 +33,8 @@ pathlib.Path(sys.argv[1]).write_text(f"{{os.getpid()}} {{child.pid}}")
 time.sleep(600)
 """
 ASKER = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
 from dmf_utils._support.processes import Leashed
 with Leashed([sys.executable, "-c", sys.argv[1], sys.argv[2]]) as family:
     family.wait()

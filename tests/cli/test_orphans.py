@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -63,12 +64,21 @@ def all_gone(family: list[psutil.Process]) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
-@pytest.mark.parametrize("command", [["book"], ["run", "small"], ["handouts"]])
+@pytest.mark.parametrize(
+    ("command", "n_chapters"),
+    [(["book"], 1), (["book"], 2), (["run", "small"], 1), (["handouts"], 1)],
+)
 def test_no_kernel_outlives_its_command(
-    make_book: MakeBook, tmp_path: Path, command: list[str], number: int
+    make_book: MakeBook, tmp_path: Path, command: list[str], n_chapters: int, number: int
 ) -> None:
     note = tmp_path / "note"
-    project = make_book(SLEEPING.format(note=str(note)))
+    project = make_book("import time; time.sleep(600)")
+    if n_chapters == 2:  # their kernels are copies
+        shutil.copy(project.book / "small.ipynb", project.book / "other.ipynb")
+    make_book(SLEEPING.format(note=str(note)))
+    if n_chapters == 2:
+        contents = project.book / "_toc.yml"
+        contents.write_text(contents.read_text() + "- file: other\n")
     process = started(project.root, *command)
     try:
         assert wait_until(lambda: note.exists() and len(note.read_text().split()) == 2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -16,6 +15,7 @@ from dmf_utils.publishing.project import Project
 from dmf_utils.publishing.terminal import Display
 
 SECONDS = {"short": 10, "longest": 60, "long": 45, "middle": 20}
+COUNT = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 @pytest.fixture
@@ -63,25 +63,24 @@ def test_two_are_executed_at_a_time_the_longest_first(
 
 
 def test_chapters_side_by_side_share_the_threads_of_large_products(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("DMF_THREADS", raising=False)
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    chapter = read_chapters(project)["short"]
-    threads = [
-        int(execution._environment(chapter, Path("loop"), at_once)["DMF_THREADS"])
-        for at_once in (1, 2, 10 * count)
-    ]
-    assert threads == [count, max(1, count // 2), 1]
+    threads = []
+    for at_once in (1, 2, 10 * COUNT):
+        with execution.shared_environment(1, at_once) as environment:
+            threads.append(int(environment["DMF_THREADS"]))
+    assert threads == [COUNT, max(1, COUNT // 2), 1]
 
 
 def test_a_chapter_that_is_executed_by_itself_has_all_cores(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("DMF_THREADS", raising=False)
     shares = {}
 
     def pretend(chapter: Chapter, *rest: object) -> None:
-        shares[chapter.name] = rest[-1]
+        shares[chapter.name] = int(rest[-1]["DMF_THREADS"])
 
     monkeypatch.setattr(build, "execute", pretend)
     chapters = {name: c for name, c in read_chapters(project).items() if name in SECONDS}
@@ -92,4 +91,4 @@ def test_a_chapter_that_is_executed_by_itself_has_all_cores(
         monkeypatch.setattr(book, "_refuse_worse", lambda rows: None)
         monkeypatch.setattr(book, "_build_pages", lambda: None)
         book.run(None)
-        assert {shares.pop(name) for name in names} == {min(2, len(names))}
+        assert {shares.pop(name) for name in names} == {max(1, COUNT // min(2, len(names)))}
