@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from scipy import sparse
+from scipy import linalg, sparse
 from torch import Tensor
 
 from dmf_utils._support.machine import memory_in_bytes
@@ -161,21 +161,22 @@ class _Measurements(AffineConstraint):
                 f"{needed / 2**30:.1f} GiB; this machine has {present / 2**30:.1f} GiB; take fewer"
             )
         gram = _gram(self._operator)
-        self._factor, failed = torch.linalg.cholesky_ex(gram)
-        self.rank = len(gram)
-        pivots = self._factor.diagonal().square()
+        self.rank, self._diagonal = len(gram), gram.diagonal().clone()
+        self._factor = _cholesky(gram, lower=True)
         # A pivot this small means that a measurement repeats others up to rounding.
-        if failed or pivots.min() <= len(gram) * 1e-14 * gram.diagonal().max():
-            spectrum, basis = torch.linalg.eigh(gram)
+        least = 0.0 if self._factor is None else self._factor.diagonal().min() ** 2
+        if least <= self.rank * 1e-14 * self._diagonal.max():
+            gram = self._factor = None  # before it is made anew
+            spectrum, basis = torch.linalg.eigh(_gram(self._operator))
             kept = spectrum > 1e-6 * spectrum[-1]
             # Squared, small singular values are lost; the operator itself still tells them.
             U, s, _ = torch.linalg.svd(basis[:, ~kept].mT @ self._operator, full_matrices=False)
             # What depends on the others is left with rounding, some 1e-14 of the largest.
-            small = s > 2e-13 * len(gram) ** 0.5 * spectrum[-1].sqrt()
+            small = s > 2e-13 * self.rank**0.5 * spectrum[-1].sqrt()
             rest = basis[:, ~kept] @ U[:, small]
             self._basis = torch.cat([basis[:, kept], rest], dim=1)
             self._spectrum = torch.cat([spectrum[kept], s[small].square()])
-            self.rank, self._factor = len(self._spectrum), None
+            self.rank = len(self._spectrum)
         self._check_consistent()
 
     def apply(self, W: Tensor) -> Tensor:
@@ -193,10 +194,11 @@ class _Measurements(AffineConstraint):
         return self._basis @ ((self._basis.mT @ residual) / self._spectrum)
 
     def ridge_solver(self, share: float) -> tuple[float, Callable[[Tensor], Tensor]]:
-        gram = _gram(self._operator)
-        ridge = share * float(gram.diagonal().mean())
-        gram.diagonal().add_(ridge)
-        factor = torch.linalg.cholesky(gram)
+        # Above the diagonal of its factor the Gram matrix is still there.
+        gram = _gram(self._operator) if self._factor is None else self._factor.mT.clone()
+        ridge = share * float(self._diagonal.mean())
+        gram.diagonal().copy_(self._diagonal + ridge)
+        factor = _cholesky(gram, lower=False)
         return ridge, lambda residual: _solve(factor, residual)
 
     def _check_consistent(self) -> None:
@@ -213,12 +215,27 @@ class _Measurements(AffineConstraint):
 
 
 def _solve(factor: Tensor, residual: Tensor) -> Tensor:
-    """`(L Lᵀ)^{-1} r`, as `torch.cholesky_solve`, which copies `L` first: ten times as long."""
+    """`(L Lᵀ)^{-1} r`. What does both halves takes twice as long, and torch's copies `L` first."""
     half = torch.linalg.solve_triangular(factor, residual[:, None], upper=False)
     return torch.linalg.solve_triangular(factor.mT, half, upper=True)[:, 0]
 
 
+def _cholesky(gram: Tensor, lower: bool) -> Tensor | None:
+    """`L`, on and below the diagonal of what is returned; None if there is none.
+
+    It takes the memory of the matrix, where torch would copy that first. Of the matrix only the
+    triangle above the diagonal is read if it is `lower`, else the one below; the other one is left,
+    and stands above the diagonal of what is returned.
+    """
+    try:
+        made = linalg.cho_factor(gram.numpy().T, lower, overwrite_a=True, check_finite=False)
+    except linalg.LinAlgError:
+        return None
+    factor = torch.from_numpy(made[0])
+    return factor if lower else factor.mT
+
+
 def _gram(A: Tensor) -> Tensor:
-    """`A Aᵀ`. numpy sees that it is symmetric: at m = 5000, where this is the work, half of it."""
+    """`A Aᵀ`. numpy sees that it is symmetric: half of the work."""
     rows = A.numpy()
     return torch.from_numpy(rows @ rows.T)

@@ -3,7 +3,6 @@
 This module is run as a script, by the specification in ``kernels``.
 """
 
-
 from dmf_utils._support import program
 
 if __name__ == "__main__":

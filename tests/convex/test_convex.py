@@ -483,6 +483,25 @@ def test_gram_matrix_is_whole(size: tuple[int, int]) -> None:
     assert torch.allclose(_gram(A), A @ A.T, rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("copies", [1, 2])
+def test_solvers_of_measurements_are_those_of_the_gram_matrix(copies: int) -> None:
+    rng = np.random.default_rng(1)
+    rows = np.tile(rng.standard_normal((7, 12)) * 10.0 ** np.arange(-3, 4)[:, None], (copies, 1))
+    A, W = torch.from_numpy(rows), torch.from_numpy(rng.standard_normal(12))
+    constraint = affine_constraint(MatrixSensing(A.view(-1, 4, 3), A @ W))
+    ridge, solve = constraint.ridge_solver(0.3)
+    gram = rows @ rows.T
+    assert ridge == pytest.approx(0.3 * np.trace(gram) / len(gram))
+    right = torch.from_numpy(rng.standard_normal(len(gram)))
+    expected = np.linalg.solve(gram + ridge * np.eye(len(gram)), right.numpy())
+    np.testing.assert_allclose(solve(right), expected, rtol=1e-10, atol=1e-10 * abs(expected).max())
+    # Its own solver is as it was: both stand in memory that they share with nothing.
+    if copies == 1:
+        found = rows @ (rows.T @ constraint.solve_gram(right).numpy())
+        np.testing.assert_allclose(found, right, rtol=0, atol=1e-3)
+        assert torch.equal(solve(right), constraint.ridge_solver(0.3)[1](right))
+
+
 @pytest.mark.parametrize(
     ("problem", "arguments", "error", "message"),
     [
