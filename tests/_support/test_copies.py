@@ -18,9 +18,15 @@ from dmf_utils._support.fingerprint import PACKAGE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="copies are made on Linux only")
 
-ASK = "from dmf_utils._support.program import run; import sys; run(sys.argv.pop(1))"
+# Whoever started the tests may have had these signals ignored, and that is inherited.
+HEED = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+"""
+ASK = f"{HEED}\nfrom dmf_utils._support.program import run; import sys; run(sys.argv.pop(1))"
 # What the copies find imported, and what some of them are asked to do.
-PREPARED = """
+PREPARED = f"""{HEED}
 import os, signal, subprocess, sys, threading, time
 
 imported_by = os.getpid()
@@ -31,7 +37,7 @@ def tell():
     print("to standard error", file=sys.stderr)
 
 def end():
-    sys.exit({"none": None, "number": 3, "words": "why it ended"}[sys.argv[1]])
+    sys.exit(dict(none=None, number=3, words="why it ended")[sys.argv[1]])
 
 def fail():
     1 / 0
@@ -41,8 +47,8 @@ def vanish():
 
 def wait():
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    print(os.getpid(), child.pid, flush=True)
     try:
+        print(os.getpid(), child.pid, flush=True)
         time.sleep(600)
     except KeyboardInterrupt:
         child.kill()

@@ -34,7 +34,8 @@ time.sleep(600)
 """
 ASKER = """
 import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have them ignored
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from dmf_utils._support.processes import Leashed
 with Leashed([sys.executable, "-c", sys.argv[1], sys.argv[2]]) as family:
     family.wait()

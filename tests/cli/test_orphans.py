@@ -33,7 +33,8 @@ time.sleep(600)
 
 def started(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
     """A command in the foreground of a terminal of its own."""
-    program = "import sys; from dmf_utils.cli.main import main; sys.exit(main())"
+    heed = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)"  # it may be ignored here
+    program = f"{heed}; import sys; from dmf_utils.cli.main import main; sys.exit(main())"
     environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
     return subprocess.Popen(
         [sys.executable, "-c", program, *arguments],
