@@ -1,7 +1,7 @@
 """Programs that begin as copies of a process that has imported what they need.
 
 A chapter is executed by a kernel that spends two seconds on the import of torch and pandas, before
-it computes anything. `Copies` starts one process that imports them once. A program that finds it
+it computes anything. `copies` starts one process that imports them once. A program that finds it
 in its environment asks it for a copy of itself, which takes over the program's work, its files and
 its environment. The program stays and waits: the copy ends when it does, and it ends as the copy
 did.
@@ -154,10 +154,11 @@ def _tell(connections: Sequence[socket.socket], status: Sequence[int]) -> None:
     """At the end of a copy: to the one who asked for it, who has nothing left to wait for."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    for connection in connections:
-        with contextlib.suppress(OSError):
-            connection.sendall(f"{status[0]}\n".encode())
-        os._exit(status[0])  # to give back memory that is shared would copy it first
+    if not connections:  # the process itself, which nobody asked
+        return
+    with contextlib.suppress(OSError):
+        connections[0].sendall(f"{status[0]}\n".encode())
+    os._exit(status[0])  # to give back memory that is shared would copy it first
 
 
 def _end_with(connection: socket.socket) -> None:

@@ -31,7 +31,7 @@ def run(program: str) -> None:
         The name of a command, or ``package.module:function``.
     """
     status = None
-    if "DMF_COPIES" in os.environ:
+    if "DMF_COPIES" in os.environ:  # without it not even the import is needed
         from dmf_utils._support.copies import as_copy
 
         status = as_copy(program, sys.argv)

@@ -174,12 +174,15 @@ class _Build:
         end. What of one cannot be shared out, such as the last run of a sweep, leaves no core idle.
         """
         due = sorted(due, key=lambda chapter: -chapter.expected_seconds)
-        stop, execute = threading.Event(), self._execute
+        stop = threading.Event()
         with (
             shared_environment(len(due), self.at_once) as environment,
             ThreadPoolExecutor(self.at_once) as threads,
         ):
-            tasks = [threads.submit(execute, c, keys[c.name], stop, environment) for c in due]
+            tasks = [
+                threads.submit(self._execute, chapter, keys[chapter.name], stop, environment)
+                for chapter in due
+            ]
             try:
                 for task in as_completed(tasks):
                     task.result()

@@ -3,7 +3,7 @@
 It is named where `copies` are made, and imported nowhere else.
 """
 
-# ruff: noqa: F401
+# ruff: noqa: F401, they are imported for the copies
 import ipykernel.ipkernel
 import ipykernel.kernelapp
 import matplotlib.pyplot

@@ -33,7 +33,7 @@ imported_by = os.getpid()
 
 def tell():
     print(os.getppid() == imported_by, threading.active_count(), os.getcwd(), sys.argv[1:])
-    print(os.environ.get("OF_ONE"), sys.stdin.read())
+    print(os.environ.get("OF_ONE"), sys.stdin.read(), os.getsid(0) == os.getpid())
     print("to standard error", file=sys.stderr)
 
 def end():
@@ -107,7 +107,7 @@ def test_a_copy_does_the_work_of_the_one_who_asked(
     one, other = said.splitlines()
     assert one.startswith("True 2 ")  # one thread beside the first: it waits for the one who asked
     assert one.endswith(f"{tmp_path} ['an argument']")
-    assert other == "its own its input"
+    assert other == "its own its input True"  # in a session of its own
     assert complaint == "to standard error\n"
     assert program.returncode == 0
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -92,3 +95,30 @@ def test_a_chapter_that_is_executed_by_itself_has_all_cores(
         monkeypatch.setattr(book, "_build_pages", lambda: None)
         book.run(None)
         assert {shares.pop(name) for name in names} == {max(1, COUNT // min(2, len(names)))}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="copies are made on Linux only")
+def test_a_kernel_that_is_a_copy_computes_and_shows_the_same(
+    make_book: Callable[..., Project], tmp_path: Path
+) -> None:
+    project = make_book(
+        "import os, psutil\n'copies.py' in ' '.join(psutil.Process(os.getppid()).cmdline())",
+        "import matplotlib, pandas, torch\n"
+        "options = [pandas.get_option(f'display.{name}') for name in ('max_columns', 'width')]\n"
+        "print(options, matplotlib.get_backend(), torch.get_num_threads())\n"
+        "pandas.DataFrame(torch.arange(60).view(2, 30).numpy())",
+        "import matplotlib.pyplot as plt\nplt.plot([1, 3, 2]);",
+    )
+    chapter, found = read_chapters(project)["small"], []
+    for n_chapters in (1, 2):
+        output = tmp_path / f"{n_chapters}.ipynb"
+        with execution.shared_environment(n_chapters, 1) as environment:
+            execution.run_papermill(
+                chapter, {}, output, Display({"small": 10}), environment=environment
+            )
+        cells = nbformat.read(output, as_version=4).cells
+        found.append([cell.outputs for cell in cells if cell.cell_type == "code"])
+    (alone, *by_itself), (copied, *as_copy) = found
+    assert (alone[0].data["text/plain"], copied[0].data["text/plain"]) == ("False", "True")
+    assert by_itself == as_copy
+    assert "image/png" in as_copy[1][0].data
