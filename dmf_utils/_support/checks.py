@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_PIECE = 2**20  # numbers looked at together: torch would make a copy of all of them
+
 
 def real_tensor(value: Any, name: str) -> Tensor:
     """Return ``value``, of any shape, as a float64 tensor with finite entries."""
@@ -106,8 +108,10 @@ def as_float64(values: object, name: str) -> Tensor:
 
 def check_finite(name: str, values: Tensor) -> None:
     """Refuse NaN and infinite numbers in tensors of any shape."""
-    if not torch.isfinite(values).all():
+    pieces = values.reshape(-1).split(_PIECE)
+    bad = sum(piece.numel() - int(torch.isfinite(piece).sum()) for piece in pieces)
+    if bad:
         raise ValueError(
-            f"{name} has {int((~torch.isfinite(values)).sum())} NaN or infinite numbers; remove "
-            "them, or leave those places unobserved"
+            f"{name} has {bad} NaN or infinite numbers; remove them, or leave those places "
+            "unobserved"
         )

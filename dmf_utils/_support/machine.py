@@ -16,6 +16,7 @@ __all__ = [
     "hardware",
     "memory_in_bytes",
     "one_thread_environment",
+    "processor",
     "processors",
     "stated_share",
 ]
@@ -30,12 +31,12 @@ def hardware() -> str:
     cores = psutil.cpu_count() or 1
     memory = memory_in_bytes() / 2**30
     return (
-        f"{cores} {'core' if cores == 1 else 'cores'} of {_processor()}, "
+        f"{cores} {'core' if cores == 1 else 'cores'} of {processor()}, "
         f"{memory:.0f} GiB of memory, {platform.system()} on {platform.machine()}"
     )
 
 
-def _processor() -> str:
+def processor() -> str:
     """The processor's name where Linux tells it, else what Python knows of its kind."""
     if _PROCESSORS.is_file():
         text = _PROCESSORS.read_text(encoding="utf-8", errors="replace")

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 import threadpoolctl
 import torch
 
+from dmf_utils._support.blas import numpy_library
 from dmf_utils._support.machine import stated_share
 
 __all__ = ["few_threads", "one_thread"]
@@ -33,13 +34,19 @@ def few_threads(size: int) -> Iterator[None]:
     size : int
         The largest dimension of the matrices that are multiplied; 1 for one thread in any case.
     """
-    before = torch.get_num_threads()
+    before, library = torch.get_num_threads(), numpy_library()
+    before_in_numpy = 1 if library is None else library.num_threads
     large = 1 if _IS_LIMITED.get() else stated_share() or before
-    torch.set_num_threads(1 if size < SMALL else large)
+    count = 1 if size < SMALL else large
+    torch.set_num_threads(count)
+    if library is not None:
+        library.set_num_threads(count)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+        if library is not None:
+            library.set_num_threads(before_in_numpy)
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from dmf_utils._support.blas import BY_TORCH, Products
+
 __all__ = ["balancedness_gap", "factor_gradients", "product_matrix"]
 
 
@@ -28,6 +30,8 @@ def product_matrix(factors: Sequence[Tensor]) -> Tensor:
     -------
     Tensor, shape (..., d_N, d_0)
     """
+    if factors[-1].shape[-2] < factors[0].shape[-1]:  # beginning where the products are smaller
+        return functools.reduce(torch.matmul, reversed(factors))
     return functools.reduce(lambda W, factor: factor @ W, factors)
 
 
@@ -83,19 +87,27 @@ def balancedness_gap(factors: Sequence[Tensor]) -> Tensor:
     return torch.stack(gaps).amax(0)
 
 
-def prefix_products(factors: Sequence[Tensor], out: Sequence[Tensor] | None = None) -> list[Tensor]:
+def prefix_products(
+    factors: Sequence[Tensor],
+    out: Sequence[Tensor] | None = None,
+    products: Products = BY_TORCH,
+) -> list[Tensor]:
     """``[W_1, W_2 W_1, ..., W_N ... W_1]`` of factors ``(B, d_j, d_{j-1})``.
 
     All but the first are written into `out`, if that is given: it saves an allocation each.
     """
     prefixes = [factors[0]]
     for W, place in zip(factors[1:], out or [None] * (len(factors) - 1), strict=True):
-        prefixes.append(torch.bmm(W, prefixes[-1], out=place))
+        prefixes.append(products.plain(W, prefixes[-1], out=place))
     return prefixes
 
 
 def sweep_back(
-    factors: Sequence[Tensor], prefixes: Sequence[Tensor], gradient: Tensor, out: Sequence[Tensor]
+    factors: Sequence[Tensor],
+    prefixes: Sequence[Tensor],
+    gradient: Tensor,
+    out: Sequence[Tensor],
+    products: Products = BY_TORCH,
 ) -> None:
     """Write the gradients into `out`, given the prefix products; the engine's inner loop.
 
@@ -106,11 +118,14 @@ def sweep_back(
         From `prefix_products`; the last one is not used, and those between are overwritten.
     gradient : Tensor, shape (B, d_N, d_0)
         Of the loss at the product matrices.
+    products : Products
+        How they are multiplied.
     """
     for j in range(len(factors) - 1, 0, -1):
-        torch.bmm(gradient, prefixes[j - 1].mT, out=out[j])
+        products.by_transposed(gradient, prefixes[j - 1].mT, out=out[j])
         # The last of these products is the first factor's gradient, and goes where it belongs; the
         # others go where a prefix stood that is needed no more.
-        gradient = torch.bmm(factors[j].mT, gradient, out=out[0] if j == 1 else prefixes[j - 1])
+        place = out[0] if j == 1 else prefixes[j - 1]
+        gradient = products.plain(factors[j].mT, gradient, out=place)
     if len(factors) == 1:
         out[0].copy_(gradient)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from dmf_utils._support.blas import BY_TORCH, fastest_products
 from dmf_utils.factorization.initialization import Start, factor_shapes
 from dmf_utils.factorization.product import prefix_products, product_matrix, sweep_back
 from dmf_utils.problems.base import Problem
@@ -133,6 +135,11 @@ class Factorizations:
         self.sizes = [rows * columns for rows, columns in shapes]
         self.are_alike = len(set(self.shapes)) == 1
         self._kept: dict[tuple[int, torch.dtype], list[Tensor]] = {}  # scratch memory
+        self.products = BY_TORCH
+        if self.is_own and problem.data.device.type == "cpu":
+            columns = self.shapes[0][1]
+            least = min(((*shape, columns) for shape in self.shapes[1:]), key=math.prod, default=())
+            self.products = fastest_products(*least) if least else BY_TORCH
         # A problem may offer gradients from the factors, without the product matrix.
         self.from_factors = self.is_own and getattr(
             problem, "prefers_factors", lambda shapes: False
@@ -184,7 +191,7 @@ class Factorizations:
         """
         prefixes = self._prefixes(factors)
         loss, gradient = self.problem_for(prefixes[-1]).loss_and_gradient(prefixes[-1])
-        sweep_back(factors, prefixes, gradient, out)
+        sweep_back(factors, prefixes, gradient, out, self.products)
         return loss, prefixes[-1], gradient
 
     def slope_at(self, factors: Sequence[Tensor], out: Sequence[Tensor]) -> None:
@@ -198,7 +205,7 @@ class Factorizations:
             gradient = problem.unchecked_gradient(prefixes[-1])
         else:
             gradient = problem.loss_and_gradient(prefixes[-1])[1]
-        sweep_back(factors, prefixes, gradient, out)
+        sweep_back(factors, prefixes, gradient, out, self.products)
 
     def _prefixes(self, factors: Sequence[Tensor]) -> list[Tensor]:
         """Prefix products; in memory of its own, unless a problem of the user's might keep them."""
@@ -207,7 +214,7 @@ class Factorizations:
         if self.is_own and key not in self._kept:
             sizes = [(len(first), W.shape[1], first.shape[2]) for W in factors[1:]]
             self._kept[key] = [first.new_empty(size) for size in sizes]
-        return prefix_products(factors, self._kept.get(key))
+        return prefix_products(factors, self._kept.get(key), self.products)
 
     def problem_for(self, W: Tensor) -> Problem:
         """The problem in the precision of `W`."""

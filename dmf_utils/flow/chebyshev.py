@@ -206,11 +206,10 @@ def chebyshev_step(
     def interpolate(b: int, theta: float) -> Tensor:
         # Cubic Hermite polynomial: its error is of fourth order in h.
         back = 1 - theta
-        return (
-            back**2 * (1 + 2 * theta) * states[b]
-            + theta**2 * (1 + 2 * back) * ends[b]
-            - h[b] * theta * back * (back * gradients[b] - theta * at_end[b])
-        )
+        state = states[b] * (back**2 * (1 + 2 * theta))
+        state.add_(ends[b], alpha=theta**2 * (1 + 2 * back))
+        state.add_(gradients[b], alpha=-h[b] * theta * back**2)
+        return state.add_(at_end[b], alpha=h[b] * theta**2 * back)
 
     return Step(
         ends,

@@ -90,6 +90,7 @@ def gradient_descent(
     rule = _Normalized(learning_rate) if normalized else _Constant(learning_rate)
     with (
         few_threads(max(max(shape) for shape in batch.shapes)),
+        torch.inference_mode(batch.is_own),
         progress_bar("gradient descent", total=max_steps, show=progress) as bar,
     ):
         runs = _descend(batch, states, rule, recorders, until_loss, max_steps, bar)
@@ -105,8 +106,8 @@ class _Constant:
     def __init__(self, learning_rate: float) -> None:
         self.learning_rate = learning_rate
 
-    def sizes(self, gradients: Tensor) -> Tensor:
-        return torch.full_like(gradients[:, 0], self.learning_rate)
+    def sizes(self, gradients: Tensor) -> list[float]:
+        return [self.learning_rate] * len(gradients)
 
     def keep(self, kept: list[int]) -> None:
         """Nothing belongs to single runs."""
@@ -119,19 +120,22 @@ class _Normalized:
 
     def __init__(self, learning_rate: float) -> None:
         self.learning_rate, self.steps = learning_rate, 0
-        self.average: Tensor | None = None
+        self.averages: list[float] = []
 
-    def sizes(self, gradients: Tensor) -> Tensor:
-        squares = torch.linalg.vecdot(gradients, gradients)
-        before = torch.zeros_like(squares) if self.average is None else self.average
-        self.average = self.decay * before + (1 - self.decay) * squares
+    def sizes(self, gradients: Tensor) -> list[float]:
+        squares = torch.linalg.vecdot(gradients, gradients).tolist()
+        before = self.averages or [0.0] * len(squares)
+        self.averages = [
+            self.decay * average + (1 - self.decay) * square
+            for average, square in zip(before, squares, strict=True)
+        ]
         self.steps += 1
-        unbiased = self.average / (1 - self.decay**self.steps)
-        return self.learning_rate / (unbiased.sqrt() + self.floor)
+        unbiased = [average / (1 - self.decay**self.steps) for average in self.averages]
+        return [self.learning_rate / (math.sqrt(average) + self.floor) for average in unbiased]
 
     def keep(self, kept: list[int]) -> None:
         """Go on with the averages of the runs that are left."""
-        self.average = self.average[kept]
+        self.averages = [self.averages[i] for i in kept]
 
 
 def _descend(
@@ -149,41 +153,45 @@ def _descend(
     times, seconds = [0.0] * len(batch), [0.0] * len(batch)
     last = [rule.learning_rate if isinstance(rule, _Constant) else 0.0] * len(batch)
     part, states, gradients = batch, states.clone(), torch.empty_like(states)
+    at, slopes = part.factors(states), part.factors(gradients)  # views, which stay where they are
     for step in range(max_steps + 1):
         begin = time.perf_counter()
-        losses = part.gradient(states, out=gradients).tolist()
+        losses = part.gradient_at(at, out=slopes).tolist()
         ended: list[int] = []
         for i, (b, loss) in enumerate(zip(active, losses, strict=True)):
             status = _status(loss, until_loss, step, max_steps)
             # A sum of steps meets the asked time only up to rounding; one step may pass several.
             while status is not Status.diverged and recorders[b].next_time <= (1 + 1e-9) * times[b]:
-                factors = [W[i] for W in part.factors(states)]
-                recorders[b].write(loss, product_matrix(factors), factors, times[b])
+                with torch.inference_mode(False):
+                    factors = [W[i].clone() for W in at]
+                    recorders[b].write(loss, product_matrix(factors), factors, times[b])
             if status is not None:
                 ended.append(i)
-                factors = [W[i].clone() for W in part.factors(states)]
                 detail = ""
                 if math.isfinite(loss):
                     detail = beyond_stability(
                         part.take([i]), states[i : i + 1], gradients[i : i + 1], last[b]
                     )
-                done[b] = recorders[b].finish(
-                    product=product_matrix(factors),
-                    factors=factors,
-                    loss=loss,
-                    time=times[b],
-                    status=status,
-                    n_gradients=step + 1,
-                    n_steps=step,
-                    seconds=seconds[b],
-                    detail=detail,
-                )
+                with torch.inference_mode(False):
+                    factors = [W[i].clone() for W in at]
+                    done[b] = recorders[b].finish(
+                        product=product_matrix(factors),
+                        factors=factors,
+                        loss=loss,
+                        time=times[b],
+                        status=status,
+                        n_gradients=step + 1,
+                        n_steps=step,
+                        seconds=seconds[b],
+                        detail=detail,
+                    )
         if len(ended) == len(active):
             break
         sizes = rule.sizes(gradients)
-        states -= sizes[:, None] * gradients
+        lengths = torch.tensor(sizes, dtype=states.dtype, device=states.device)
+        states.addcmul_(gradients, lengths[:, None], value=-1)
         share = (time.perf_counter() - begin) / len(active)
-        for b, size in zip(active, sizes.tolist(), strict=True):
+        for b, size in zip(active, sizes, strict=True):
             times[b] += size
             seconds[b] += share
             last[b] = size
@@ -192,6 +200,7 @@ def _descend(
             active = [active[i] for i in kept]
             states, gradients = states[kept], gradients[kept]
             part = batch.take(active)
+            at, slopes = part.factors(states), part.factors(gradients)
             rule.keep(kept)
         bar.update_to(step + 1)
     return [done[b] for b in range(len(batch))]

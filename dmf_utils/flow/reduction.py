@@ -20,6 +20,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from dmf_utils._support.blas import multiply
 from dmf_utils.flow.batch import Factorizations
 from dmf_utils.flow.reduced_problem import NearbySensing, ShiftedCompletion
 from dmf_utils.flow.step import ORIGIN, POINT, Workspace
@@ -182,8 +183,13 @@ class ReducedStages:
     def _blocks(self, flat: Tensor) -> list[Tensor]:
         """``P_{j+1}' W_j P_j`` for the factors ``W_j`` in a row ``(1, P)``."""
         blocks = [W[0] for W in self.batch.factors(flat)]
-        blocks = [W if P is None else W @ P for W, P in zip(blocks, self.bases, strict=False)]
-        return [W if P is None else P.T @ W for W, P in zip(blocks, self.bases[1:], strict=True)]
+        blocks = [
+            W if P is None else multiply(W, P) for W, P in zip(blocks, self.bases, strict=False)
+        ]
+        return [
+            W if P is None else multiply(P.T, W)
+            for W, P in zip(blocks, self.bases[1:], strict=True)
+        ]
 
     def _add(self, blocks: Tensor, to: Tensor) -> None:
         """Add ``P_{j+1} C_j P_j'`` for the blocks ``C_j`` in ``(R,)`` to the row ``(1, P)``."""

@@ -76,10 +76,12 @@ class Termination:
 
     def record(self, b: int, state: Tensor) -> None:
         """Write down what is asked for at the run's next time of recording."""
-        loss = float(self.alone(b).loss(state[None]))
         with torch.inference_mode(False):
             factors = self.factors(state)
-            self.runs[b].recorder.write(loss, product_matrix(factors), factors)
+            product = product_matrix(factors)
+        loss = float(self.alone(b).problem.loss_and_gradient(product[None])[0])
+        with torch.inference_mode(False):
+            self.runs[b].recorder.write(loss, product, factors)
 
     def waiting(self, b: int, state: Tensor) -> Waiting:
         """What waits in the state of a run."""

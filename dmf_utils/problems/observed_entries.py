@@ -17,6 +17,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from dmf_utils._support.blas import multiply
+
 __all__ = ["ObservedEntries"]
 
 
@@ -59,7 +61,7 @@ class ObservedEntries:
         """The product of ``[W_1, ..., W_N]``, at least two, at the observed entries ``(m,)``."""
         parted = 1 if self._is_wide else len(factors) - 1
         left, right = factors[parted:], factors[:parted]
-        return self.at(*(functools.reduce(torch.matmul, part[::-1]) for part in (left, right)))
+        return self.at(*(functools.reduce(multiply, part[::-1]) for part in (left, right)))
 
     def shifted(self, by: Tensor) -> ObservedEntries:
         """For the loss at a product to whose observed entries ``(m,)`` `by` is added."""
@@ -102,15 +104,15 @@ class ObservedEntries:
     ) -> Tensor:
         prefixes = [factors[0]]
         for W in factors[1:-1]:
-            prefixes.append(W @ prefixes[-1])
+            prefixes.append(multiply(W, prefixes[-1]))
         loss, slopes = self._loss_and_slopes(factors[-1], prefixes[-1], product)
         if out is None:
             return loss
         out[-1].copy_(self.matrix(slopes) @ prefixes[-1].T.contiguous())
         below = (self.transpose(slopes) @ factors[-1]).T
         for j in range(len(factors) - 2, 0, -1):
-            torch.mm(below, prefixes[j - 1].T, out=out[j])
-            below = factors[j].T @ below
+            multiply(below, prefixes[j - 1].T, out=out[j])
+            below = multiply(factors[j].T, below)
         out[0].copy_(below)
         return loss
 
@@ -119,15 +121,15 @@ class ObservedEntries:
     ) -> Tensor:
         suffixes = [factors[-1]]  # W_N, W_N W_{N-1}, and so on
         for W in factors[-2:0:-1]:
-            suffixes.append(suffixes[-1] @ W)
+            suffixes.append(multiply(suffixes[-1], W))
         loss, slopes = self._loss_and_slopes(suffixes[-1], factors[0], product)
         if out is None:
             return loss
         out[0].copy_((self.transpose(slopes) @ suffixes[-1]).T)
         above = self.matrix(slopes) @ factors[0].T.contiguous()
         for j in range(1, len(factors) - 1):
-            torch.mm(suffixes[-1 - j].T, above, out=out[j])
-            above = above @ factors[j].T
+            multiply(suffixes[-1 - j].T, above, out=out[j])
+            above = multiply(above, factors[j].T)
         out[-1].copy_(above)
         return loss
 

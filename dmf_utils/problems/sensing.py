@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dmf_utils._support.checks import as_float64, check_finite, whole_number
 from dmf_utils._support.machine import memory_in_bytes
+from dmf_utils.problems import small_kernels
 from dmf_utils.problems.base import (
     OBSERVATION_STREAM,
     Reduction,
@@ -115,6 +116,11 @@ class MatrixSensing(SquaredLoss):
     def loss_and_gradient(self, W: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and gradient at once, for the engine: no check of the shape."""
         flat = W.reshape(-1, self.operator.shape[1])
+        if len(flat) > 1 and small_kernels.serve(self.operator, flat):
+            arrays = (part.numpy() for part in (self.operator, self.values, flat))
+            squares, gradient = map(torch.from_numpy, small_kernels.squares_and_slopes(*arrays))
+            gradient *= 2 * self._scale
+            return self._scale * squares.view(W.shape[:-2]), gradient.view(W.shape)
         squares, gradient = flat.new_zeros(len(flat)), torch.zeros_like(flat)
         # Both products with the same rows while they are in the cache: they are read once.
         reads_ahead = len(flat) >= _READ_AHEAD_FROM

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dmf_utils.problems import small_kernels
 from dmf_utils.problems.base import SquaredLoss
 
 __all__ = ["TangentSensing"]
@@ -44,6 +45,10 @@ class TangentSensing(SquaredLoss):
         self.left, self.right, self._scale = left, right, scale
         self.data = self.origin = self.at_origin = operator.new_zeros(d, d_prime)
         self.measured = operator.new_empty(len(operator), k * (d + d_prime))
+        if small_kernels.serve(operator):
+            arrays = (part.numpy() for part in (operator, left, right, self.measured))
+            small_kernels.bases_measured(*arrays)
+            return
         for A, out in zip(operator.split(rows), self.measured.split(rows), strict=True):
             A = A.view(-1, d, d_prime)
             out[:, : k * d] = (A @ right).flatten(1)

@@ -10,6 +10,7 @@ import threadpoolctl
 import torch
 
 from dmf_utils import MatrixCompletion, gaussian, gradient_flow
+from dmf_utils._support.blas import numpy_library
 from dmf_utils._support.machine import LARGE_VARIABLE, one_thread_environment
 from dmf_utils._support.threads import SMALL, few_threads, one_thread
 from dmf_utils.flow.optimizers import train
@@ -57,6 +58,22 @@ def test_within_one_thread_numpy_takes_no_more():
         with one_thread():
             assert {pool["num_threads"] for pool in threadpoolctl.threadpool_info()} == {1}
         assert {pool["num_threads"] for pool in threadpoolctl.threadpool_info()} != {1}
+
+
+def test_small_products_of_numpy_take_one_thread_too(monkeypatch):
+    library = numpy_library()
+    if library is None:
+        pytest.skip("numpy has another library than OpenBLAS here")
+    with threadpoolctl.threadpool_limits(2):
+        with few_threads(SMALL - 1):
+            assert library.num_threads == 1
+        assert library.num_threads == 2
+        with few_threads(SMALL):
+            assert library.num_threads == 2
+        monkeypatch.setenv(LARGE_VARIABLE, "1")
+        with few_threads(SMALL):
+            assert library.num_threads == 1
+        assert library.num_threads == 2
 
 
 def test_a_failure_takes_the_limits_back():
