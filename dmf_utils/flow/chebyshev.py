@@ -191,17 +191,17 @@ def chebyshev_step(
     for i, (s, method) in enumerate(zip(stages, methods, strict=True)):
         newest = row[_row(s)][i]
         ends.append(torch.add(states[i], newest.to(states[i]), alpha=method.b[-1]))
-        moves.append(method.b[-1] * norms(newest))
+        moves.append(method.b[-1] * norms(newest[None])[0])
         point[i] = ends[i]
     at_ends = batch if reduced is None else reduced
     losses = at_ends.gradient_at(factors[POINT], out=factors[3])
     if reduced is not None:
         reduced.look_back(workspace, made, method.b[-1], h[0])
-    sizes = norms(point).tolist()
+    sizes = norms(point)
     missed = torch.bmm(weights[:, -1:, :5], memory[:, :5]).squeeze(1)
-    errors = norms(torch.sub(missed, row[1], out=point)).tolist()
-    speeds = norms(at_end).tolist()
-    along = [dots(of, at_end).tolist() for of in (missed, row[1])]
+    errors = norms(torch.sub(missed, row[1], out=point))
+    speeds = norms(at_end)
+    along = [dots(of, at_end) for of in (missed, row[1])]
 
     def interpolate(b: int, theta: float) -> Tensor:
         # Cubic Hermite polynomial: its error is of fourth order in h.
@@ -217,13 +217,13 @@ def chebyshev_step(
         losses.tolist(),
         sizes,
         [one.missed * size for one, size in zip(methods, errors, strict=True)],
-        [float(move) for move in moves],
+        moves,
         speeds,
         interpolate,
         lambda b: missed[b],
         list(stages) if reduced is None else [stages[0] + reduced.n_extra],
         [
-            -_delay(method.missed, *of_one, float(norms(first)))
+            -_delay(method.missed, *of_one, norms(first[None])[0])
             for method, *of_one, first in zip(methods, *along, speeds, gradients, strict=True)
         ],
     )

@@ -48,18 +48,18 @@ def spectral_radius(
     # Far enough apart that rounding does not decide, near enough that curvature does not change.
     share = 1e-6 if state.dtype == torch.float64 else 3e-4
     least = torch.finfo(state.dtype).tiny
-    distance = share * max(float(norms(state)), math.sqrt(least))
+    distance = share * max(norms(state)[0], math.sqrt(least))
     estimate, taken, at = 0.0, 0, torch.empty_like(state)
     for _ in range(max_iterations):
         taken += 1
-        direction = direction / max(float(norms(direction)), least)
+        direction = direction / max(norms(direction)[0], least)
         along = direction if scale is None else scale * direction
-        apart = distance if scale is None else distance / max(float(norms(along)), least)
+        apart = distance if scale is None else distance / max(norms(along)[0], least)
         batch.gradient(state + apart * along, out=at)
         direction = (at - gradient) / apart + shift * along
         if scale is not None:
             direction = scale * direction
-        previous, estimate = estimate, float(norms(direction))
+        previous, estimate = estimate, norms(direction)[0]
         if not math.isfinite(estimate) or abs(estimate - previous) <= accuracy * estimate:
             break
     return estimate, direction, taken

@@ -7,6 +7,7 @@ the method of `chebyshev`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import torch
@@ -88,9 +89,8 @@ def dormand_prince_step(
     # The last two stages stand at the same time: the difference of their gradients over their
     # distance estimates the curvature that limits the step (Hairer and Wanner, section IV.2).
     directions = row[6] - row[5]
-    apart = norms(last.sub_(point))
-    least = torch.finfo(apart.dtype).tiny
-    curvatures = norms(directions) / apart.clamp_min(least)
+    between = zip(norms(directions), norms(last.sub_(point)), strict=True)
+    curvatures = [turned / max(apart, sys.float_info.min) for turned, apart in between]
 
     def interpolate(b: int, theta: float) -> Tensor:
         powers = torch.tensor([theta ** (k + 1) for k in range(4)], dtype=_INTERPOLANT.dtype)
@@ -104,14 +104,14 @@ def dormand_prince_step(
         ends,
         row[6],
         losses.tolist(),
-        norms(point).tolist(),
-        norms(errors).tolist(),
-        norms(moved).tolist(),
-        norms(row[6]).tolist(),
+        norms(point),
+        norms(errors),
+        norms(moved),
+        norms(row[6]),
         interpolate,
         missed,
         [6] * len(states),
         [0.0] * len(states),
-        curvatures.tolist(),
+        curvatures,
         directions,
     )

@@ -201,7 +201,7 @@ class RosenbrockSteps:
         end = Linearized(blocks.problem, blocks.factors(point))
         self.cost += 1
         self._next = point, end
-        found = [float(norms(of)) for of in (error, moved, end.gradient)]
+        found = [norms(of[None])[0] for of in (error, moved, end.gradient)]
         to = blocks.turned_back(point)
         slopes = [blocks.turned_back(of.gradient) for of in (first, end)]
         return self._made(to, slopes[1][None], [end.loss], found, state, slopes[0], h)
@@ -249,7 +249,7 @@ class RosenbrockSteps:
             [end],
             slope,
             losses,
-            [float(norms(end))],
+            [norms(end[None])[0]],
             [error],
             [move],
             [speed],

@@ -15,20 +15,34 @@ from dmf_utils.flow.batch import Factorizations
 __all__ = ["ORIGIN", "POINT", "Rows", "Step", "Workspace", "dots", "norms"]
 
 _PIECE = 2**17  # numbers: what is made of more of them does not stay in the cache
+_LEAST, _MOST = 1e-12, 1e15  # norms in single precision beyond which squares may be lost
 
 
-def norms(rows: Tensor) -> Tensor:
-    """Norms over the last dimension, in double precision: squares of coarse numbers overflow."""
-    if rows.shape[-1] <= _PIECE:
-        return torch.linalg.vector_norm(rows, dim=-1, dtype=torch.float64)
-    parts = [norms(piece) for piece in rows.split(_PIECE, dim=-1)]
-    return torch.linalg.vector_norm(torch.stack(parts), dim=0)
+def norms(rows: Tensor) -> list[float]:
+    """Norms ``(n,)`` of rows ``(n, P)``, right for numbers whose squares their precision lacks."""
+    parts = [_norms_of_few(piece) for piece in rows.split(_PIECE, dim=-1)]
+    return parts[0] if len(parts) == 1 else [math.hypot(*part) for part in zip(*parts, strict=True)]
 
 
-def dots(rows: Tensor, others: Tensor) -> Tensor:
-    """Dot products over the last dimension, in double precision."""
+def _norms_of_few(rows: Tensor) -> list[float]:
+    found = torch.linalg.vector_norm(rows, dim=-1).tolist()
+    if rows.dtype == torch.float64 or all(_LEAST < norm < _MOST for norm in found):
+        return found
+    return torch.linalg.vector_norm(rows, dim=-1, dtype=torch.float64).tolist()
+
+
+def dots(rows: Tensor, others: Tensor) -> list[float]:
+    """Dot products ``(n,)`` of rows ``(n, P)``, to the precision of the product of their norms."""
     pieces = zip(rows.split(_PIECE, dim=-1), others.split(_PIECE, dim=-1), strict=True)
-    return sum(torch.linalg.vecdot(one.double(), other.double()) for one, other in pieces)
+    parts = [_dots_of_few(one, other) for one, other in pieces]
+    return parts[0] if len(parts) == 1 else [sum(part) for part in zip(*parts, strict=True)]
+
+
+def _dots_of_few(rows: Tensor, others: Tensor) -> list[float]:
+    found = torch.bmm(rows.unsqueeze(-2), others.unsqueeze(-1)).view(-1).tolist()
+    if rows.dtype == torch.float64 or all(_LEAST**2 < abs(dot) < _MOST**2 for dot in found):
+        return found
+    return torch.linalg.vecdot(rows.double(), others.double()).tolist()
 
 
 ORIGIN, POINT = 7, 8  # rows where a step begins, and where it takes a gradient
