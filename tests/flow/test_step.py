@@ -1,4 +1,4 @@
-"""Norms and dot products of what a step works with: right where single precision is short of room."""
+"""Norms and dot products of a step: right where single precision has no room for squares."""
 
 import math
 
