@@ -145,7 +145,10 @@ def _workers() -> ProcessPoolExecutor:
 
 
 class _PeakMemory:
-    """Largest resident memory of this process and its children together, sampled."""
+    """Memory of this process and its children together at their peak, sampled.
+
+    Pages that they share, such as those of libraries, count once where the system tells (Linux).
+    """
 
     def __enter__(self) -> _PeakMemory:
         self.peak, self._over = 0, threading.Event()
@@ -159,11 +162,17 @@ class _PeakMemory:
 
     def _sample(self) -> None:
         me = psutil.Process()
-        while not self._over.wait(0.1):
+        while not self._over.wait(0.2):
             total = 0
             for process in (me, *me.children(recursive=True)):
                 try:
-                    total += process.memory_info().rss
-                except psutil.NoSuchProcess:
+                    total += _bytes(process)
+                except psutil.Error:
                     continue
             self.peak = max(self.peak, total)
+
+
+def _bytes(process: psutil.Process) -> int:
+    """What a process takes; of pages that it shares with others its part."""
+    whole = process.memory_full_info() if psutil.LINUX else process.memory_info()
+    return getattr(whole, "pss", whole.rss)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ COUNTED = ("n_gradients", "seconds")
 RECORDED = ("times", "losses", "singular_values")  # lists, where a trajectory was asked for
 _GAP = 1e-6  # relative duality gap at which the convex problem counts as solved,
 _GAP_WITH_RESIDUAL = 1e-4  # and where observations may be missed: its certificate settles slowly
+_SENSING: dict[tuple[Any, ...], MatrixSensing] = {}  # the instance of the last chunk
 
 
 def compute_chunk(
@@ -125,16 +126,14 @@ def _stepped(
     return gradient_flow(made, depth, starts, until_loss, record=record, settings=settings)
 
 
-@lru_cache(maxsize=1)  # a chunk's: at the paper's size one takes 0.4 GB
-def _sensing(shape: tuple[int, int], rank: int, count: int, seed: int) -> MatrixSensing:
-    return MatrixSensing.random(shape, rank, count, seed)
-
-
 def problem_of(run: Mapping[str, Any]) -> MatrixCompletion | MatrixSensing:
     """The instance that a run is about; of the last sensing instance it is the same object."""
     about = ((run["rows"], run["columns"]), run["rank"], run["n_observed"], run["seed"])
     if run["problem"] == "sensing":
-        return _sensing(*about)
+        if about not in _SENSING:
+            _SENSING.clear()  # before another is made: at the paper's size one takes 0.4 GB
+            _SENSING[about] = MatrixSensing.random(*about)
+        return _SENSING[about]
     return MatrixCompletion.random(*about)
 
 
