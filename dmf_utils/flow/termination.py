@@ -79,7 +79,7 @@ class Termination:
         with torch.inference_mode(False):
             factors = self.factors(state)
             product = product_matrix(factors)
-        loss = float(self.alone(b).problem.loss_and_gradient(product[None])[0])
+        loss = float(self.alone(b).loss_of_product(product[None]))
         with torch.inference_mode(False):
             self.runs[b].recorder.write(loss, product, factors)
 

@@ -99,6 +99,10 @@ class SquaredLoss:
         """Gradient alone at `W` ``(B, d, d')``, for the engine; overridden where cheaper."""
         return self.loss_and_gradient(W)[1]
 
+    def unchecked_loss(self, W: Tensor) -> Tensor:
+        """Loss alone, likewise."""
+        return self.loss_and_gradient(W)[0]
+
     def error(self, W: Tensor) -> Tensor:
         r"""Mean squared error over all entries, :math:`\|W - W^*\|_F^2 / (d d')`.
 

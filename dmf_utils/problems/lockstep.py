@@ -85,6 +85,10 @@ class Shared(SquaredLoss):
     def loss_and_gradient(self, W: Tensor) -> tuple[Tensor, Tensor]:
         return self.meeting.answer(self.place, self.problem, W)
 
+    def unchecked_loss(self, W: Tensor) -> Tensor:
+        """At once: few ask for it, and each for another moment."""
+        return self.problem.unchecked_loss(W)
+
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Shared:
         """On another device, in another precision: the same one for all that ask."""
         converted, key = self.meeting.converted, (torch.device(device), dtype)

@@ -134,6 +134,11 @@ class MatrixSensing(SquaredLoss):
         gradient = 2 * self._scale * gradient
         return self._scale * squares.view(W.shape[:-2]), gradient.view(W.shape)
 
+    def unchecked_loss(self, W: Tensor) -> Tensor:
+        """Loss alone, for the engine: one product instead of two."""
+        residual = W.reshape(-1, self.operator.shape[1]) @ self.operator.mT - self.values
+        return self._scale * torch.linalg.vecdot(residual, residual).view(W.shape[:-2])
+
     def on_tangent_space(self, left: Tensor, right: Tensor) -> TangentSensing:
         """What is measured of changes in a tangent space, for the engine.
 

@@ -121,3 +121,17 @@ def test_what_the_problem_raises_reaches_the_caller(monkeypatch):
     monkeypatch.setattr(MatrixSensing, "loss_and_gradient", refuse)
     with pytest.raises(RuntimeError, match="no memory"):
         in_lockstep(PROBLEM, TASKS)
+
+
+def test_a_loss_is_told_without_waiting(batches):
+    losses = []
+
+    def task(problem, begin):
+        W = torch.full((1, 4, 3), begin, dtype=torch.float64)
+        losses.append(float(problem.unchecked_loss(W)))
+        problem.loss_and_gradient(W)
+        return float(problem.loss_and_gradient(W)[0])
+
+    found = in_lockstep(PROBLEM, [partial(task, begin=begin) for begin in (0.1, 0.2, 0.3)])
+    assert batches == [3, 3]
+    assert sorted(losses) == pytest.approx(sorted(found), rel=1e-12)

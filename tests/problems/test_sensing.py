@@ -339,3 +339,16 @@ def test_blocks_of_measurements_add_up(shape, monkeypatch):
     loss, gradient = problem.loss_and_gradient(W)
     torch.testing.assert_close(loss, residual.square().mean(-1), rtol=1e-13, atol=0)
     torch.testing.assert_close((loss, gradient), whole, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_loss_alone_is_the_loss_and_takes_one_product(shape, dtype):
+    problem = MatrixSensing(randn(9, *shape, seed=1), randn(9, seed=2)).to("cpu", dtype)
+    W = randn(4, *shape, seed=3).to(dtype)
+    with FlopCounterMode(display=False) as counter:
+        found = problem.unchecked_loss(W)
+    assert counter.get_total_flops() == 2 * 4 * 9 * shape[0] * shape[1]
+    exact = 1e-12 if dtype == torch.float64 else 1e-5
+    torch.testing.assert_close(found, problem.loss_and_gradient(W)[0], rtol=exact, atol=0)
+    assert found.dtype == dtype
