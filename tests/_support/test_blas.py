@@ -120,3 +120,19 @@ def test_a_problem_of_the_users_is_multiplied_by_torch():
             return W.square().sum((-2, -1)), 2 * W
 
     assert Factorizations(Own(), [(50, 60), (50, 50)], 1).products is BY_TORCH
+
+
+@pytest.mark.usefixtures("by_numpys")
+def test_by_a_transposed_matrix_of_medium_size_torch_is_faster(monkeypatch):
+    asked = []
+
+    def counted(A, B, out=None):
+        asked.append(tuple(B.stride()))
+        return by_numpy(A, B, out)
+
+    monkeypatch.setattr(blas, "by_numpy", counted)
+    A, B = randn(60, 60), randn(60, 60)
+    multiply(A, B.T)
+    assert not asked
+    multiply(A.T, B)
+    assert asked == [(60, 1)]

@@ -9,6 +9,7 @@ import pytest
 import torch
 from problems_with_answers import KNOWN
 
+from dmf_utils._support import checks
 from dmf_utils.problems.base import low_rank_matrix
 from dmf_utils.problems.completion import MatrixCompletion
 from dmf_utils.problems.full_observation import FullObservation
@@ -603,3 +604,12 @@ def test_bad_input_is_named(case):
     make, error, message = BAD[case]
     with pytest.raises(error, match=message):
         make()
+
+
+def test_numbers_that_are_none_are_counted_in_every_piece(monkeypatch):
+    monkeypatch.setattr(checks, "_PIECE", 4)
+    values = torch.zeros(3, 5)
+    checks.check_finite("values", values)
+    values[0, 1], values[1, 4], values[2, 4] = torch.nan, torch.inf, -torch.inf
+    with pytest.raises(ValueError, match="values has 3 NaN or infinite numbers"):
+        checks.check_finite("values", values.T)

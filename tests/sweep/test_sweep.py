@@ -827,3 +827,17 @@ def test_progress_is_shown_to_a_person(monkeypatch, capfd):
     shown = capfd.readouterr().err
     assert "four runs" in shown
     assert "4/4" in shown
+
+
+def test_one_instance_of_sensing_is_kept_and_let_go_before_the_next(monkeypatch):
+    first, other = (DEFAULTS | SMALL | {"problem": "sensing", "seed": seed} for seed in (0, 1))
+    kept = compute.problem_of(first)
+    assert compute.problem_of(dict(first)) is kept
+
+    def made(*about):
+        assert not compute._SENSING  # the one before takes no memory any more
+        return about
+
+    monkeypatch.setattr(MatrixSensing, "random", made)
+    assert compute.problem_of(other) == ((6, 5), 1, 20, 1)
+    compute._SENSING.clear()
