@@ -9,11 +9,10 @@ import warnings
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
-import torch
-
 from benchmarks.memory import peak_bytes
 from dmf_utils import MatrixCompletion, Settings, gaussian, gradient_flow
 from dmf_utils._support.machine import hardware, memory_in_bytes
+from dmf_utils._support.threads import one_thread
 
 SIZES = (50, 100, 200, 400, 800, 1600)
 DEPTHS = (2, 3, 4, 5, 6)
@@ -53,9 +52,8 @@ def cost(n: int, depth: int) -> Cost:
     problem = MatrixCompletion.random((n, n), _RANK, round(_SHARE * n * n), seed=0)
     is_whole, start = n <= _WHOLE and depth <= _DEPTH, gaussian(1e-2, seed=0)
     most = 1_000_000_000 if is_whole else _FEW
-    torch.set_num_threads(1)  # processor time of one core: other work on the machine counts less
-    begin = time.process_time()
-    with warnings.catch_warnings():
+    begin = time.process_time()  # of one core: other work on the machine counts less
+    with warnings.catch_warnings(), one_thread():
         warnings.simplefilter("ignore", RuntimeWarning)  # that a run was stopped is intended
         run = gradient_flow(problem, depth, start, 1e-6, settings=Settings(max_gradients=most))
     spent = 1e3 * (time.process_time() - begin) / run.n_gradients

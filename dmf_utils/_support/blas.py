@@ -2,23 +2,23 @@
 
 On processors of AMD with AVX-512, numpy's OpenBLAS multiplies matrices of 100 rows 1.1 (single
 precision) to 1.3 times (double) as fast as torch's MKL, and matrices of 1000 rows 1.4 times.
-Elsewhere nothing was measured, and torch is left alone. The choice depends on nothing but the
-processor and the libraries, so that the last digits of a result do not depend on the hour.
+That is on one thread: the threads of the two libraries wait for each other. Elsewhere nothing was
+measured, and torch is left alone. The choice depends on nothing but the processor, the libraries
+and the threads, so that the last digits of a result do not depend on the hour.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import threadpoolctl
 import torch
 from torch import Tensor
 
 from dmf_utils._support.machine import processor
+from dmf_utils._support.threads import numpy_library, threads_for
 
 __all__ = [
     "BY_TORCH",
@@ -26,7 +26,6 @@ __all__ = [
     "fastest_products",
     "has_small_kernels",
     "multiply",
-    "numpy_library",
     "outruns_torch",
 ]
 
@@ -34,16 +33,6 @@ _LEAST_BY_NUMPY = 100_000  # multiplications: of fewer, the handling of arrays t
 _LARGE = 300  # rows, columns and inner size: by smaller transposed ones, torch is faster
 
 _WITH_AVX_512 = {"SkylakeX", "Cooperlake", "SapphireRapids", "Sapphirerapids"}
-
-
-@cache
-def numpy_library() -> threadpoolctl.LibController | None:
-    """OpenBLAS as numpy has it; None if it has another library."""
-    for library in threadpoolctl.ThreadpoolController().lib_controllers:
-        # scipy brings another one.
-        if library.internal_api == "openblas" and "scipy" not in Path(library.filepath).parent.name:
-            return library
-    return None
 
 
 @cache
@@ -88,7 +77,9 @@ def fastest_products(rows: int, inner: int, columns: int) -> Products:
 
     They must be real, in the processor's memory, and autograd must not follow them.
     """
-    if not outruns_torch() or rows * inner * columns < _LEAST_BY_NUMPY:
+    if rows * inner * columns < _LEAST_BY_NUMPY or not outruns_torch():
+        return BY_TORCH
+    if threads_for(max(rows, inner, columns)) > 1:
         return BY_TORCH
     is_large = min(rows, inner, columns) >= _LARGE
     return Products(by_numpy, by_numpy if is_large else torch.bmm)

@@ -9,17 +9,36 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
+from pathlib import Path
 
 import threadpoolctl
 import torch
 
-from dmf_utils._support.blas import numpy_library
 from dmf_utils._support.machine import stated_share
 
-__all__ = ["few_threads", "one_thread"]
+__all__ = ["few_threads", "numpy_library", "one_thread", "threads_for"]
 
 SMALL = 300  # sizes below it are multiplied by one thread
 _IS_LIMITED: ContextVar[bool] = ContextVar("is_limited", default=False)
+
+
+@cache
+def numpy_library() -> threadpoolctl.LibController | None:
+    """OpenBLAS as numpy has it; None if it has another library."""
+    for library in threadpoolctl.ThreadpoolController().lib_controllers:
+        # scipy brings another one.
+        if library.internal_api == "openblas" and "scipy" not in Path(library.filepath).parent.name:
+            return library
+    return None
+
+
+def threads_for(size: int) -> int:
+    """How many threads multiply matrices of which this is the largest dimension."""
+    if _IS_LIMITED.get():
+        return 1
+    share = stated_share()
+    return 1 if size < SMALL else share or torch.get_num_threads()
 
 
 @contextmanager
@@ -34,10 +53,8 @@ def few_threads(size: int) -> Iterator[None]:
     size : int
         The largest dimension of the matrices that are multiplied; 1 for one thread in any case.
     """
-    before, library = torch.get_num_threads(), numpy_library()
+    before, library, count = torch.get_num_threads(), numpy_library(), threads_for(size)
     before_in_numpy = 1 if library is None else library.num_threads
-    large = 1 if _IS_LIMITED.get() else stated_share() or before
-    count = 1 if size < SMALL else large
     torch.set_num_threads(count)
     if library is not None:
         library.set_num_threads(count)

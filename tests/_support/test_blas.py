@@ -7,7 +7,9 @@ import torch
 
 from dmf_utils import MatrixCompletion, Settings, gaussian, gradient_flow
 from dmf_utils._support import blas
-from dmf_utils._support.blas import BY_TORCH, by_numpy, fastest_products, multiply, numpy_library
+from dmf_utils._support.blas import BY_TORCH, by_numpy, fastest_products, multiply
+from dmf_utils._support.machine import LARGE_VARIABLE
+from dmf_utils._support.threads import numpy_library, one_thread
 from dmf_utils.flow.batch import Factorizations
 
 
@@ -57,7 +59,17 @@ def test_the_rule_is_by_size_and_layout():
     medium = fastest_products(100, 100, 13)
     assert medium.plain is by_numpy
     assert medium.by_transposed is torch.bmm
-    assert fastest_products(300, 300, 300).by_transposed is by_numpy
+    with one_thread():
+        assert fastest_products(300, 300, 300).by_transposed is by_numpy
+
+
+@pytest.mark.usefixtures("by_numpys")
+def test_where_several_threads_multiply_it_is_those_of_torch(monkeypatch):
+    monkeypatch.setenv(LARGE_VARIABLE, "2")
+    assert fastest_products(300, 300, 300) is BY_TORCH
+    assert fastest_products(100, 100, 100) is not BY_TORCH  # one thread in any case
+    monkeypatch.setenv(LARGE_VARIABLE, "1")
+    assert fastest_products(300, 300, 300) is not BY_TORCH
 
 
 @pytest.mark.parametrize(

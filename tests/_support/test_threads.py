@@ -10,9 +10,8 @@ import threadpoolctl
 import torch
 
 from dmf_utils import MatrixCompletion, gaussian, gradient_flow
-from dmf_utils._support.blas import numpy_library
 from dmf_utils._support.machine import LARGE_VARIABLE, one_thread_environment
-from dmf_utils._support.threads import SMALL, few_threads, one_thread
+from dmf_utils._support.threads import SMALL, few_threads, numpy_library, one_thread, threads_for
 from dmf_utils.flow.optimizers import train
 
 
@@ -74,6 +73,14 @@ def test_small_products_of_numpy_take_one_thread_too(monkeypatch):
         with few_threads(SMALL):
             assert library.num_threads == 1
         assert library.num_threads == 2
+
+
+def test_how_many_threads_there_will_be_is_known_before(monkeypatch):
+    assert [threads_for(size) for size in (1, SMALL - 1, SMALL)] == [1, 1, 2]
+    monkeypatch.setenv(LARGE_VARIABLE, "3")
+    assert threads_for(SMALL) == 3
+    with one_thread():
+        assert threads_for(SMALL) == 1
 
 
 def test_a_failure_takes_the_limits_back():
