@@ -25,11 +25,23 @@ _IS_LIMITED: ContextVar[bool] = ContextVar("is_limited", default=False)
 
 @cache
 def numpy_library() -> threadpoolctl.LibController | None:
-    """OpenBLAS as numpy has it; None if it has another library."""
-    for library in threadpoolctl.ThreadpoolController().lib_controllers:
-        # scipy brings another one.
-        if library.internal_api == "openblas" and "scipy" not in Path(library.filepath).parent.name:
-            return library
+    """OpenBLAS as numpy has it; None if it has another library.
+
+    scipy, SCS and others bring one of their own, and which of them is listed first is chance.
+    """
+    found = [
+        library
+        for library in threadpoolctl.ThreadpoolController().lib_controllers
+        if library.internal_api == "openblas"
+    ]
+    # In numpy.libs, or in numpy/.dylibs; what a whole environment shares is in neither.
+    around = [Path(library.filepath).parts[-3:-1] for library in found]
+    of_numpy = [any(part.startswith("numpy") for part in parts) for parts in around]
+    shared = [not any(part.endswith((".libs", ".dylibs")) for part in parts) for parts in around]
+    for wanted in (of_numpy, shared):
+        for library, fits in zip(found, wanted, strict=True):
+            if fits:
+                return library
     return None
 
 

@@ -89,21 +89,51 @@ def test_only_where_it_was_measured(has_kernels, name, expected, monkeypatch):
     assert not blas.outruns_torch.__wrapped__()
 
 
-def test_the_library_is_the_one_that_numpy_multiplies_with():
-    import scipy.linalg  # noqa: F401  scipy brings one of its own
+class Library:
+    """As threadpoolctl tells of it."""
 
-    library = numpy_library()
-    if library is None:
-        pytest.skip("numpy has another library than OpenBLAS here")
-    before = library.num_threads
-    others = [
-        pool["filepath"]
-        for pool in threadpoolctl.threadpool_info()
-        if pool["internal_api"] == "openblas" and "scipy" in pool["filepath"].split("/")[-2]
-    ]
-    assert library.filepath not in others
-    assert np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"].count("openblas")
-    assert library.num_threads == before
+    def __init__(self, filepath, internal_api="openblas"):
+        self.filepath, self.internal_api = filepath, internal_api
+
+
+OTHERS = [
+    Library("/env/site-packages/scs.libs/libopenblas-r0.so"),
+    Library("/env/site-packages/scipy.libs/libscipy_openblas.so"),
+    Library("/env/site-packages/scipy/.dylibs/libopenblas.dylib"),
+    Library("/env/site-packages/torch/lib/libgomp.so", "openmp"),
+]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/env/site-packages/numpy.libs/libscipy_openblas64_.so",
+        "/env/site-packages/numpy/.dylibs/libscipy_openblas64_.dylib",
+        "/env/lib/libopenblas.so",
+    ],
+)
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_the_library_is_that_of_numpy_wherever_it_is_listed(path, place, monkeypatch):
+    own, listed = Library(path), list(OTHERS)
+    listed.insert(place, own)
+
+    class Controller:
+        lib_controllers = listed
+
+    monkeypatch.setattr(threadpoolctl, "ThreadpoolController", Controller)
+    assert numpy_library.__wrapped__() is own
+    Controller.lib_controllers = OTHERS
+    assert numpy_library.__wrapped__() is None
+
+
+def test_here_as_well_after_all_others_were_loaded():
+    import cvxpy  # noqa: F401  brings those of its solvers
+    import scipy.linalg  # noqa: F401
+
+    library = numpy_library.__wrapped__()
+    kind = np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]
+    assert (library is not None) == ("openblas" in kind)
+    assert library is None or numpy_library().filepath == library.filepath
 
 
 @pytest.mark.parametrize("depth", [2, 3, 4])
