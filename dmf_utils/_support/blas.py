@@ -23,8 +23,8 @@ from dmf_utils._support.threads import numpy_library, threads_for
 __all__ = [
     "BY_TORCH",
     "Products",
+    "by_numpy",
     "fastest_products",
-    "has_small_kernels",
     "multiply",
     "outruns_torch",
 ]
@@ -36,16 +36,11 @@ _WITH_AVX_512 = {"SkylakeX", "Cooperlake", "SapphireRapids", "Sapphirerapids"}
 
 
 @cache
-def has_small_kernels() -> bool:
-    """Whether it multiplies small matrices as they are, where others are copied first."""
-    library = numpy_library()
-    return library is not None and library.architecture in _WITH_AVX_512
-
-
-@cache
 def outruns_torch() -> bool:
     """Whether it is known to multiply faster than the library of torch."""
-    return has_small_kernels() and torch.backends.mkl.is_available() and "AMD" in processor()
+    library = numpy_library()
+    has_kernels = library is not None and library.architecture in _WITH_AVX_512
+    return has_kernels and torch.backends.mkl.is_available() and "AMD" in processor()
 
 
 def by_numpy(A: Tensor, B: Tensor, out: Tensor | None = None) -> Tensor:

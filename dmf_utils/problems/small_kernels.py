@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from dmf_utils._support.blas import has_small_kernels
+from dmf_utils._support.blas import outruns_torch
 
 __all__ = ["bases_measured", "serve", "squares_and_slopes"]
 
@@ -26,7 +26,7 @@ def serve(operator: Tensor, *others: Tensor) -> bool:
         return False
     are_few = all(len(one) <= _MOST_ROWS for one in others)
     is_short = operator.shape[1] <= _MULTIPLICATIONS // _MOST_ROWS
-    return are_few and is_short and has_small_kernels()
+    return are_few and is_short and outruns_torch()
 
 
 def squares_and_slopes(

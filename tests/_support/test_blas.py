@@ -81,11 +81,16 @@ def test_where_several_threads_multiply_it_is_those_of_torch(monkeypatch):
     ],
 )
 def test_only_where_it_was_measured(has_kernels, name, expected, monkeypatch):
-    monkeypatch.setattr(blas, "has_small_kernels", lambda: has_kernels)
+    own = Library("/env/site-packages/numpy.libs/libscipy_openblas64_.so")
+    own.architecture = "SkylakeX" if has_kernels else "Zen"
+    monkeypatch.setattr(blas, "numpy_library", lambda: own)
     monkeypatch.setattr(blas, "processor", lambda: name)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
     assert blas.outruns_torch.__wrapped__() is expected
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
+    assert not blas.outruns_torch.__wrapped__()
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    monkeypatch.setattr(blas, "numpy_library", lambda: None)
     assert not blas.outruns_torch.__wrapped__()
 
 

@@ -13,7 +13,7 @@ from dmf_utils.problems.tangent import TangentSensing
 @pytest.fixture
 def served(monkeypatch):
     """As on a processor that has the kernels."""
-    monkeypatch.setattr(small_kernels, "has_small_kernels", lambda: True)
+    monkeypatch.setattr(small_kernels, "outruns_torch", lambda: True)
 
 
 @pytest.mark.parametrize("pieces", [1_000_000, 700, 40])
@@ -54,7 +54,7 @@ def test_a_problem_is_the_same_with_and_without(dtype, monkeypatch):
     U, V = (torch.linalg.qr(torch.randn(size, 3, dtype=dtype))[0] for size in problem.shape)
     with_them = problem.loss_and_gradient(W)
     tangent = TangentSensing(problem.operator, U, V, 0.5, 32).measured
-    monkeypatch.setattr(small_kernels, "has_small_kernels", lambda: False)
+    monkeypatch.setattr(small_kernels, "outruns_torch", lambda: False)
     exact = 1e-12 if dtype == torch.float64 else 1e-4
     for one, other in zip(with_them, problem.loss_and_gradient(W), strict=True):
         assert one.dtype == dtype
@@ -74,7 +74,7 @@ def test_they_serve_few_rows_in_memory_that_autograd_does_not_follow(monkeypatch
     assert not serve(operator, few.clone().requires_grad_())
     assert not serve(torch.zeros(5, 8, device="meta"), few)
     assert not serve(torch.zeros(1, 62_501))
-    monkeypatch.setattr(small_kernels, "has_small_kernels", lambda: False)
+    monkeypatch.setattr(small_kernels, "outruns_torch", lambda: False)
     assert not serve(operator)
 
 
