@@ -7,7 +7,7 @@ shape ``(d, hidden)``, those between ``(hidden, hidden)``; at depth 1 there is o
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -18,21 +18,25 @@ from dmf_utils._support.blas import BY_TORCH, Products
 __all__ = ["balancedness_gap", "factor_gradients", "product_matrix"]
 
 
-def product_matrix(factors: Sequence[Tensor]) -> Tensor:
+def product_matrix(
+    factors: Sequence[Tensor], multiply: Callable[[Tensor, Tensor], Tensor] = torch.matmul
+) -> Tensor:
     r"""Product matrix :math:`W = W_N \cdots W_1`.
 
     Parameters
     ----------
     factors : sequence of Tensor
         ``[W_1, ..., W_N]``, each of shape ``(..., d_j, d_{j-1})``.
+    multiply : callable
+        How two are multiplied.
 
     Returns
     -------
     Tensor, shape (..., d_N, d_0)
     """
     if factors[-1].shape[-2] < factors[0].shape[-1]:  # beginning where the products are smaller
-        return functools.reduce(torch.matmul, reversed(factors))
-    return functools.reduce(lambda W, factor: factor @ W, factors)
+        return functools.reduce(multiply, reversed(factors))
+    return functools.reduce(lambda W, factor: multiply(factor, W), factors)
 
 
 def factor_gradients(factors: Sequence[Tensor], gradient: Tensor) -> list[Tensor]:

@@ -223,14 +223,13 @@ class Factorizations:
     def loss(self, states: Tensor) -> Tensor:
         """Losses ``(B,)``."""
         if self.from_factors:
-            return self.problem.loss_and_factor_gradients(self.factors(states))
+            return self.problem_for(states).loss_and_factor_gradients(self.factors(states))
         return self.loss_of_product(product_matrix(self.factors(states)))
 
     def loss_of_product(self, W: Tensor) -> Tensor:
-        """Losses ``(B,)`` at product matrices ``(B, d, d')``."""
-        if self.is_own:
-            return self.problem.unchecked_loss(W)
-        return self.problem.loss_and_gradient(W)[0]
+        """Losses ``(B,)`` at product matrices ``(B, d, d')``, in their precision."""
+        problem = self.problem_for(W)
+        return problem.unchecked_loss(W) if self.is_own else problem.loss_and_gradient(W)[0]
 
 
 def with_gradients_in(

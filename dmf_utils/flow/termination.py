@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dmf_utils._support.blas import multiply
 from dmf_utils.factorization.product import product_matrix
 from dmf_utils.flow.batch import Factorizations
 from dmf_utils.flow.chebyshev import MOST_STAGES, chebyshev_stages, longest_chebyshev_step
@@ -78,7 +79,7 @@ class Termination:
         """Write down what is asked for at the run's next time of recording."""
         with torch.inference_mode(False):
             factors = self.factors(state)
-            product = product_matrix(factors)
+            product = product_matrix(factors, multiply)
         loss = float(self.alone(b).loss_of_product(product[None]))
         with torch.inference_mode(False):
             self.runs[b].recorder.write(loss, product, factors)
@@ -184,7 +185,7 @@ class Termination:
         run = self.runs[b]
         with torch.inference_mode(False):
             factors = self.factors(state)
-            product = product_matrix(factors)
+            product = product_matrix(factors, multiply)
             is_reached = status is Status.reached
             detail = "; ".join(part for part in (why, run.detail) if part)
             if is_reached:

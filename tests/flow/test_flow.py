@@ -23,6 +23,7 @@ from dmf_utils.flow import batch as batch_module, integration
 from dmf_utils.flow.flow import gradient_flow
 from dmf_utils.flow.settings import Settings
 from dmf_utils.flow.trajectory import Record, Status
+from dmf_utils.problems.base import low_rank_matrix
 from dmf_utils.problems.completion import MatrixCompletion
 from dmf_utils.problems.full_observation import FullObservation
 from dmf_utils.problems.sensing import MatrixSensing
@@ -634,6 +635,42 @@ def test_a_callback_is_told_of_the_flow_and_changes_no_step(depth, precision, fa
     for W, (loss, _, factors) in zip(recorded.measured["W"], told[few], strict=True):
         assert float(problem.loss(product_matrix(factors))) == pytest.approx(loss, rel=1e-9)
         assert distance(product_matrix(factors), W) < 1e-9
+
+
+@pytest.mark.parametrize("start_loss", [1e-2, 1e-11])  # single precision cannot tell the latter
+def test_where_a_callback_is_due_is_found_in_single_precision_if_that_can_tell(
+    start_loss, monkeypatch
+):
+    truth = low_rank_matrix((6, 5), 2, 0)
+    exact = torch.linalg.svd(truth, full_matrices=False)
+    roots = exact.S.sqrt()
+    start = [roots[:, None] * exact.Vh, exact.U * roots]
+    start = [W * (1 + 0.3 * start_loss**0.5) for W in start]
+    asked, plain = {torch.float32: 0, torch.float64: 0}, batch_module.Factorizations.loss
+
+    def counted(self, states):
+        asked[states.dtype] += 1
+        return plain(self, states)
+
+    monkeypatch.setattr(batch_module.Factorizations, "loss", counted)
+    told, settings = [], Settings(gradient_dtype=torch.float32)
+    end = {"until_loss": None, "until_time": 20.0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        gradient_flow(
+            FullObservation(truth),
+            start=start,
+            callback=at_levels(0.9, told, 0.05 * start_loss),
+            settings=settings,
+            **end,
+        )
+    losses = np.array([one[0] for one in told])
+    assert len(losses) > 10
+    missed = np.abs(np.log(losses[1:] / (0.9 * losses[:-1])))
+    assert (missed < 0.101 * 0.1).all()
+    if start_loss == 1e-2:  # in double precision just what the callback is told
+        assert asked[torch.float64] <= 2 * len(told) + 2
+        assert asked[torch.float32] >= len(told) - 1
 
 
 @pytest.mark.parametrize("method", METHODS)
