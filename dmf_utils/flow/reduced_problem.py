@@ -80,6 +80,9 @@ class ShiftedCompletion:
     def forget_bases(self) -> None:
         """The bases are no longer those of before."""
 
+    def release(self) -> None:
+        """The run is done."""
+
 
 class NearbySensing:
     """Near the start of the step. What is saved is reading all measurement matrices."""
@@ -90,6 +93,7 @@ class NearbySensing:
         self.batch = batch
         self.n_extra = 0  # gradients in the last step, besides those of its stages
         self._tangent: TangentSensing | None = None
+        self._memory: Tensor | None = None  # of the bases before
 
     @classmethod
     def serves(cls, batch: Factorizations) -> bool:
@@ -118,7 +122,8 @@ class NearbySensing:
         if self._tangent is None:
             coarse = self.batch.gradient_problem
             bases = [torch.linalg.qr(W)[0].to(coarse.data) for W in (blocks[-1], blocks[0].mT)]
-            self._tangent = coarse.on_tangent_space(*bases)
+            self._tangent = coarse.on_tangent_space(*bases, self._memory)
+            self._memory = self._tangent.measured
         self.n_extra = int(gradient is None)
         if gradient is None:
             problem = self.batch.problem_for(factors[0])
@@ -135,3 +140,7 @@ class NearbySensing:
     def forget_bases(self) -> None:
         """The bases are no longer those of before."""
         self._tangent = None
+
+    def release(self) -> None:
+        """The run is done: nothing more is made of bases."""
+        self._tangent = self._memory = None

@@ -97,13 +97,11 @@ class ReducedStages:
         self.change, self._next_change = self._next_change, None
         self._at_origin, self._at_end = self._at_end, None
         self._age += 1
-        if self._age >= _BASES_LAST:
-            self.release()
 
     def release(self) -> None:
-        """Free what is made of the bases, which may be large; it is made anew where needed."""
-        self._age = _BASES_LAST
-        self._rest.forget_bases()
+        """The run is done: free what is made of the bases, which may be large."""
+        self._problem = None
+        self._rest.release()
 
     def reject(self) -> None:
         """The step was rejected: what it found of the rest is not so, and bases are made anew."""

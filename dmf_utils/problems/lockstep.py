@@ -96,9 +96,11 @@ class Shared(SquaredLoss):
             converted[key] = self.meeting.problem.to(*key)
         return self._changed(problem=converted[key], data=converted[key].data)
 
-    def on_tangent_space(self, left: Tensor, right: Tensor) -> TangentSensing:
+    def on_tangent_space(
+        self, left: Tensor, right: Tensor, memory: Tensor | None = None
+    ) -> TangentSensing:
         """Of its own for every computation, which then need not wait for the others."""
-        return self.problem.on_tangent_space(left, right)
+        return self.problem.on_tangent_space(left, right, memory)
 
     def take(self, indices: Tensor | slice) -> Shared:
         return self

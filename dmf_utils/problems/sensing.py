@@ -139,15 +139,20 @@ class MatrixSensing(SquaredLoss):
         residual = W.reshape(-1, self.operator.shape[1]) @ self.operator.mT - self.values
         return self._scale * torch.linalg.vecdot(residual, residual).view(W.shape[:-2])
 
-    def on_tangent_space(self, left: Tensor, right: Tensor) -> TangentSensing:
+    def on_tangent_space(
+        self, left: Tensor, right: Tensor, memory: Tensor | None = None
+    ) -> TangentSensing:
         """What is measured of changes in a tangent space, for the engine.
 
         Parameters
         ----------
         left, right : Tensor, shapes (d, k) and (d', k)
             Orthonormal bases of a column and a row space, in the precision of this problem.
+        memory : Tensor, optional
+            That of a `TangentSensing` of before, which is needed no more.
         """
-        return TangentSensing(self.operator, left, right, self._scale, self._rows_in_cache())
+        rows = self._rows_in_cache()
+        return TangentSensing(self.operator, left, right, self._scale, rows, memory)
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> MatrixSensing:
         """This problem on another device, in another precision, for the engine."""

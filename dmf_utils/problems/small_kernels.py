@@ -12,9 +12,10 @@ from torch import Tensor
 
 from dmf_utils._support.blas import outruns_torch
 
-__all__ = ["bases_measured", "serve", "squares_and_slopes"]
+__all__ = ["bases_measured", "serve", "squares_and_slopes", "squares_and_slopes_of_one"]
 
 _MULTIPLICATIONS = 1_000_000  # of a product that OpenBLAS takes for a small one, at most
+_CACHED_BYTES = 1_300_000  # of rows that are read twice, once for a residual and once for slopes
 _MOST_ROWS = 16  # of a batch: with more, the copies pay
 
 
@@ -55,6 +56,27 @@ def squares_and_slopes(
         squares += np.einsum("ij,ij->i", residual, residual)
         for part in parts:
             slopes[:, part] += residual @ A[:, part]
+    return squares, slopes
+
+
+def squares_and_slopes_of_one(
+    operator: np.ndarray, at: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    r"""Sum of squares ``()`` of :math:`r = A x`, and :math:`A^\top r`, ``(p,)``.
+
+    Parameters
+    ----------
+    operator : array, shape (m, p)
+    at : array, shape (p,)
+        `x`.
+    """
+    rows = max(1, _CACHED_BYTES // (len(at) * operator.itemsize))
+    squares, slopes = np.zeros((), at.dtype), np.zeros_like(at)
+    for first in range(0, len(operator), rows):
+        A = operator[first : first + rows]
+        residual = A @ at
+        squares += residual @ residual
+        slopes += residual @ A
     return squares, slopes
 
 

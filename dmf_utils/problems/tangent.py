@@ -35,16 +35,26 @@ class TangentSensing(SquaredLoss):
         The number `c` in front of the sum of squares.
     rows : int
         How many measurement matrices stay in the cache: they are read twice.
+    memory : Tensor, shape (m, k (d + d')), optional
+        Where to write what is known of the measurements. To ask for new memory each time would
+        leave holes between what other threads ask for.
     """
 
     def __init__(
-        self, operator: Tensor, left: Tensor, right: Tensor, scale: float, rows: int
+        self,
+        operator: Tensor,
+        left: Tensor,
+        right: Tensor,
+        scale: float,
+        rows: int,
+        memory: Tensor | None = None,
     ) -> None:
         (d, k), d_prime = left.shape, len(right)
         self.shape, self.ground_truth = (d, d_prime), None
         self.left, self.right, self._scale = left, right, scale
         self.data = self.origin = self.at_origin = operator.new_zeros(d, d_prime)
-        self.measured = operator.new_empty(len(operator), k * (d + d_prime))
+        size = len(operator), k * (d + d_prime)
+        self.measured = operator.new_empty(size) if memory is None else memory
         if small_kernels.serve(operator):
             arrays = (part.numpy() for part in (operator, left, right, self.measured))
             small_kernels.bases_measured(*arrays)
@@ -71,11 +81,17 @@ class TangentSensing(SquaredLoss):
         above = U.mT @ moved - (U.mT @ beside) @ V.mT
         at = torch.cat([beside.flatten(-2), above.flatten(-2)], dim=-1).to(self.measured)
         # Changes are small beside what they change: what is rounded off of them is smaller still.
-        residual = at @ self.measured.mT
-        squares = torch.linalg.vecdot(residual, residual).to(W)
-        back = (2 * self._scale * (residual @ self.measured)).to(W)
+        squares, back = (part.to(W) for part in self._squares_and_slopes(at))
+        back.mul_(2 * self._scale)
         of_beside, of_above = back.split([U.numel(), V.numel()], dim=-1)
         of_beside, of_above = of_beside.view(beside.shape), of_above.view(above.shape)
         loss = self._scale * squares + (self.at_origin * moved).sum((-2, -1))
         gradient = self.at_origin + U @ of_above + (of_beside - U @ (of_above @ V)) @ V.mT
         return loss, gradient
+
+    def _squares_and_slopes(self, at: Tensor) -> tuple[Tensor, Tensor]:
+        if len(at) == at.ndim - 1 == 1 and small_kernels.serve(self.measured, at):
+            found = small_kernels.squares_and_slopes_of_one(self.measured.numpy(), at[0].numpy())
+            return tuple(torch.from_numpy(part)[None] for part in found)
+        residual = at @ self.measured.mT
+        return torch.linalg.vecdot(residual, residual), residual @ self.measured

@@ -1,6 +1,7 @@
 """Chebyshev steps whose stages follow only what is stiff, beside steps of all factors."""
 
 import functools
+import weakref
 from itertools import pairwise
 
 import numpy as np
@@ -292,18 +293,25 @@ def test_near_the_start_of_a_step_the_gradient_is_the_one_there():
     torch.testing.assert_close(inner.gradient(product_matrix(blocks)), gradient, rtol=0, atol=0)
 
 
-def test_measurements_on_a_tangent_space_are_freed_when_they_are_stale():
+def test_measurements_on_a_tangent_space_stay_in_one_memory_that_is_freed_at_the_end():
     problem = sensing((40, 50))
     run = Run(problem, at_rest(problem, 3, loss=0.2))
     h = longest_chebyshev_step(run.curvature, 9) / 8
+    run.move_to(run.step(h, 9, True))
+    memory, before = (
+        run.reduced._rest._tangent.measured,
+        run.reduced._rest._tangent.measured.clone(),
+    )
     for _ in range(4):
         run.move_to(run.step(h, 9, True))
-        assert run.reduced._rest._tangent is not None
-    run.move_to(run.step(h, 9, False))
-    assert run.reduced._rest._tangent is None
-    run.step(h, 9, True)
+    run.move_to(run.step(h, 9, True))  # with new bases
+    assert run.reduced._rest._tangent.measured.data_ptr() == memory.data_ptr()
+    assert not torch.equal(run.reduced._rest._tangent.measured, before)
     run.reduced.release()
     assert run.reduced._rest._tangent is None
+    freed = weakref.ref(memory)
+    del memory
+    assert freed() is None
     assert run.enters(9)
 
 

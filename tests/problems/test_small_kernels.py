@@ -6,7 +6,12 @@ import torch
 
 from dmf_utils import MatrixSensing
 from dmf_utils.problems import small_kernels
-from dmf_utils.problems.small_kernels import bases_measured, serve, squares_and_slopes
+from dmf_utils.problems.small_kernels import (
+    bases_measured,
+    serve,
+    squares_and_slopes,
+    squares_and_slopes_of_one,
+)
 from dmf_utils.problems.tangent import TangentSensing
 
 
@@ -28,10 +33,21 @@ def test_pieces_add_up_to_the_whole(count, pieces, monkeypatch):
     np.testing.assert_allclose(slopes, residual @ A, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("cached", [1_300_000, 800, 1])
+@pytest.mark.parametrize(("m", "size"), [(23, 31), (1, 4), (7, 1)])
+def test_pieces_of_one_add_up_to_the_whole(m, size, cached, monkeypatch):
+    monkeypatch.setattr(small_kernels, "_CACHED_BYTES", cached)
+    rng = np.random.default_rng(m)
+    A, x = rng.standard_normal((m, size)), rng.standard_normal(size)
+    squares, slopes = squares_and_slopes_of_one(A, x)
+    np.testing.assert_allclose(squares, np.sum((A @ x) ** 2), rtol=1e-13)
+    np.testing.assert_allclose(slopes, A.T @ (A @ x), rtol=1e-12, atol=1e-12)
+
+
 def test_the_precision_is_kept():
-    one = np.ones((2, 3), np.float32)
-    squares, slopes = squares_and_slopes(np.ones((4, 3), np.float32), np.ones(4, np.float32), one)
-    assert squares.dtype == slopes.dtype == np.float32
+    A, y, one = np.ones((4, 3), np.float32), np.ones(4, np.float32), np.ones((2, 3), np.float32)
+    for found in (*squares_and_slopes(A, y, one), *squares_and_slopes_of_one(A, one[0])):
+        assert found.dtype == np.float32
 
 
 @pytest.mark.parametrize("pieces", [1_000_000, 500, 1])
@@ -53,15 +69,18 @@ def test_a_problem_is_the_same_with_and_without(dtype, monkeypatch):
     W = torch.randn(6, 12, 9, dtype=dtype, generator=torch.Generator().manual_seed(0))
     U, V = (torch.linalg.qr(torch.randn(size, 3, dtype=dtype))[0] for size in problem.shape)
     with_them = problem.loss_and_gradient(W)
-    tangent = TangentSensing(problem.operator, U, V, 0.5, 32).measured
+    tangent = TangentSensing(problem.operator, U, V, 0.5, 32)
+    near = tangent.near(W[0], W[1])
+    with_them += near.loss_and_gradient(W[2:3])
     monkeypatch.setattr(small_kernels, "outruns_torch", lambda: False)
     exact = 1e-12 if dtype == torch.float64 else 1e-4
-    for one, other in zip(with_them, problem.loss_and_gradient(W), strict=True):
+    without = problem.loss_and_gradient(W) + near.loss_and_gradient(W[2:3])
+    for one, other in zip(with_them, without, strict=True):
         assert one.dtype == dtype
         assert one.shape == other.shape
         torch.testing.assert_close(one, other, rtol=exact, atol=exact)
     other = TangentSensing(problem.operator, U, V, 0.5, 32).measured
-    torch.testing.assert_close(tangent, other, rtol=exact, atol=exact)
+    torch.testing.assert_close(tangent.measured, other, rtol=exact, atol=exact)
 
 
 @pytest.mark.usefixtures("served")
