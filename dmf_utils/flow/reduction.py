@@ -100,7 +100,7 @@ class ReducedStages:
 
     def release(self) -> None:
         """The run is done: free what is made of the bases, which may be large."""
-        self._problem = None
+        self._inner = self._problem = None  # which know the problem of the blocks
         self._rest.release()
 
     def reject(self) -> None:

@@ -298,10 +298,8 @@ def test_measurements_on_a_tangent_space_stay_in_one_memory_that_is_freed_at_the
     run = Run(problem, at_rest(problem, 3, loss=0.2))
     h = longest_chebyshev_step(run.curvature, 9) / 8
     run.move_to(run.step(h, 9, True))
-    memory, before = (
-        run.reduced._rest._tangent.measured,
-        run.reduced._rest._tangent.measured.clone(),
-    )
+    memory = run.reduced._rest._tangent.measured
+    before = memory.clone()
     for _ in range(4):
         run.move_to(run.step(h, 9, True))
     run.move_to(run.step(h, 9, True))  # with new bases
