@@ -15,6 +15,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 sys.modules.setdefault("rfc3987_syntax", None)
@@ -40,12 +41,15 @@ def run(program: str) -> None:
 
 def found(program: str) -> Callable[[], Any]:
     """The function that a program is."""
-    from importlib.metadata import entry_points  # slow to import, and not needed for a copy
+    from importlib import metadata  # slow to import, and not needed for a copy
     from pkgutil import resolve_name
+
+    # For every page pybtex looks for its own parts among all that is installed.
+    metadata.entry_points = cache(metadata.entry_points)
 
     if ":" in program:
         return resolve_name(program)
-    (command,) = entry_points(group="console_scripts", name=program)
+    (command,) = metadata.entry_points(group="console_scripts", name=program)
     return command.load()
 
 
