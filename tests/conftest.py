@@ -14,7 +14,7 @@ from typing import Any
 import filelock
 import nbformat
 import pytest
-from browsing import DESK, Visit
+from browsing import DESK, Visit, open_tab
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from dmf_utils.publishing.build import build_book
@@ -24,7 +24,6 @@ ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-MOST_OPEN = 4  # pages at a time
 KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
 
 
@@ -103,17 +102,20 @@ def address(quick_book: Project) -> str:
 def visit(browser: Any, address: str) -> Callable[..., Visit]:
     """Open a page once at each width and in each colour scheme, for the tests that follow.
 
-    The last few stay open: each open page costs the browser time.
+    Each width and scheme has a tab of its own, where the next page takes the place of the last one.
     """
-    visits: dict[tuple[str, int, str], Visit] = {}
+    visits: dict[tuple[int, str], tuple[str, Visit]] = {}
 
     def open_page(name: str, width: int = DESK, scheme: str = "light") -> Visit:
-        key = (name, width, scheme)
-        if key not in visits:
-            if len(visits) >= MOST_OPEN:
-                visits.pop(next(iter(visits))).page.close()
-            visits[key] = Visit(browser, address, *key)
-        return visits[key]
+        last, visited = visits.pop((width, scheme), (None, None))
+        if visited is None or last != name:
+            if visited is not None:
+                visited.leave()
+                visited.page.emulate_media(media="screen", color_scheme=scheme)
+            tab = open_tab(browser, width, scheme) if visited is None else visited.page
+            visited = Visit(tab, address, name)
+        visits[width, scheme] = name, visited
+        return visited
 
     return open_page
 

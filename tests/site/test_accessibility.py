@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import DESK, PHONE, Visit
+from browsing import DESK, PHONE, Visit, open_tab
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
 PAGES = [path.stem for path in sorted(BOOK.iterdir()) if path.suffix in (".md", ".ipynb")]
@@ -89,7 +89,7 @@ def test_axe_has_no_serious_finding(visit: Any, name: str, width: int, scheme: s
 
 
 def test_axe_finds_what_is_wrong(browser: Any, address: str) -> None:
-    visited = Visit(browser, address, "intro", DESK, "light")
+    visited = Visit(open_tab(browser, DESK, "light"), address, "intro")
     visited.page.evaluate(
         """() => {
             const article = document.querySelector(".bd-article");
