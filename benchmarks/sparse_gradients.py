@@ -25,11 +25,10 @@ def ratios(shapes: list[tuple[int, int]] = SHAPES) -> None:
         for depth, hidden in KINDS:
             found = [f"{_ratio(problem, depth, hidden, dtype):.2f}" for dtype in _PRECISIONS]
             name = "full" if hidden is None else str(hidden)
-            seen.append(f"depth {depth}, hidden {name}: {' / '.join(found)}")
-        chosen = problem.prefers_factors([(shape[0], shape[0])] * 2)
-        print(
-            f"  {shape[0]}×{shape[1]}, {share:.1%} observed ({'taken' if chosen else 'not taken'})"
-        )
+            chosen = problem.prefers_factors([(hidden or min(shape), shape[1])] * depth)
+            mark = " (taken)" if chosen else ""
+            seen.append(f"depth {depth}, hidden {name}: {' / '.join(found)}{mark}")
+        print(f"  {shape[0]}×{shape[1]}, {share:.1%} observed")
         print(f"    {'; '.join(seen)}", flush=True)
 
 

@@ -61,16 +61,23 @@ def test_each_of_a_batch_gets_its_own_gradient() -> None:
         torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.filterwarnings("ignore:hidden = ")
 def test_the_rule_asks_for_them_only_where_they_pay() -> None:
-    def prefers(shape, share, depth=2, copies=1) -> bool:
+    def prefers(shape, share, depth=2, copies=1, hidden=None) -> bool:
         one = MatrixCompletion.random(shape, 1, round(share * shape[0] * shape[1]), seed=0)
         given = one if copies == 1 else [one, MatrixCompletion.from_mask(one.values, one.mask)]
-        return prepare(given, depth, gaussian(1e-2, 0), None, "cpu", torch.float64)[0].from_factors
+        start = gaussian(1e-2, 0)
+        return prepare(given, depth, start, hidden, "cpu", torch.float64)[0].from_factors
 
     assert prefers((300, 400), 0.05)
     assert prefers((300, 400), 0.05, depth=3)
     assert not prefers((300, 400), 0.05, depth=1)
-    assert not prefers((300, 400), 0.3)
+    assert prefers((300, 400), 0.063)  # as MovieLens 100K
+    assert not prefers((300, 400), 0.1)
+    assert not prefers((300, 400), 0.1, depth=3)
+    assert prefers((290, 400), 0.1)
+    assert prefers((300, 400), 0.1, hidden=30)
+    assert not prefers((300, 400), 0.3, hidden=30)
     assert not prefers((100, 100), 0.05)
     assert not prefers((300, 400), 0.05, copies=2)
 
