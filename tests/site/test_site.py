@@ -178,6 +178,23 @@ def test_printed_pages_cut_nothing_off_and_have_no_navigation(visit: Any, name: 
         page.set_viewport_size({"width": DESK, "height": 900})
 
 
+def test_what_is_opened_for_printing_is_there_at_once(visit: Any) -> None:
+    page = visit("claims").page
+    seen = "() => [...document.querySelectorAll('details.hide .cell_input')].map((cell) => "
+    seen += "getComputedStyle(cell).opacity)"
+    opened = "(open) => document.querySelectorAll('details.hide').forEach((box) => "
+    opened += "{ box.open = open; })"
+    page.emulate_media(media="print")
+    try:
+        page.evaluate(opened, True)
+        shown = page.evaluate(seen)
+    finally:
+        page.evaluate(opened, False)
+        page.emulate_media(media="screen")
+    assert shown
+    assert set(shown) == {"1"}
+
+
 def test_search_finds_a_page_without_a_server(browser: Any, address: str) -> None:
     page = browser.new_page()
     page.goto(f"{address}/intro.html")
