@@ -9,6 +9,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from dmf_utils.flow.step import Step
+
 __all__ = ["Callback", "Caller"]
 
 Callback: TypeAlias = Callable[[float, float, list[Tensor]], float | None]
@@ -30,10 +32,36 @@ class Caller:
         """Whether a run that falls to this loss passes the one asked for."""
         return self.next_loss > 0 and loss <= self.next_loss
 
-    @property
-    def digits(self) -> float:
-        """How near to it, in its logarithm: a tenth of the way from the loss told before."""
-        return 0.1 * min(0.1, math.log(self.told / self.next_loss))
+    def locate(
+        self,
+        step: Step,
+        i: int,
+        loss_of: Callable[[Tensor], Tensor],
+        first: float,
+        last: float,
+        precision: torch.dtype,
+    ) -> float:
+        """The fraction of a step at which the loss is that asked for, or near.
+
+        Near is a tenth of the way from the loss told before, in the logarithm.
+
+        Parameters
+        ----------
+        step, i, loss_of, first, last
+            As of `Step.locate`.
+        precision : torch.dtype
+            Of the gradients. The loss is looked for in it; where that cannot tell it from rounding,
+            in the precision of the states.
+        """
+        wanted, digits = self.next_loss, 0.1 * min(0.1, math.log(self.told / self.next_loss))
+        if precision != step.states[i].dtype:
+            found = step.locate(
+                i, lambda at: loss_of(at.to(precision)), first, last, wanted, digits
+            )
+            there = float(loss_of(step.interpolate(i, found)[None]))
+            if abs(math.log(max(there, 1e-300) / wanted)) <= digits:
+                return found
+        return step.locate(i, loss_of, first, last, wanted, digits)
 
     def ends(self, loss: float, time: float, factors: list[Tensor]) -> bool:
         """Tell where the run is; whether that is to be its end.

@@ -281,7 +281,7 @@ class FlowBatch:
         if is_over:
             theta = step.locate(i, loss_of, run.loss, loss, self.end.loss)
         while self.caller.is_due(loss):
-            at = self._where_to_call(b, step, i, loss)
+            at = self.caller.locate(step, i, loss_of, run.loss, loss, self.settings.gradients_in)
             if at > min(theta, left / span):
                 break
             if self._is_ended_by_callback(b, step.interpolate(i, at), run.time + at * span):
@@ -298,19 +298,6 @@ class FlowBatch:
         if theta < 1:
             run.loss = float(self._taken([b]).loss(state[None]))
         return state, is_over or to_the_end
-
-    def _where_to_call(self, b: int, step: Step, i: int, loss: float) -> float:
-        """The fraction of a step to this loss at which the callback is to be called."""
-        wanted, digits, run = self.caller.next_loss, self.caller.digits, self.runs[b]
-        loss_of, precision = self._taken([b]).loss, self.settings.gradients_in
-        if precision != self.states[b].dtype:
-            coarse = step.locate(
-                i, lambda at: loss_of(at.to(precision)), run.loss, loss, wanted, digits
-            )
-            there = float(loss_of(step.interpolate(i, coarse)[None]))
-            if abs(math.log(max(there, 1e-300) / wanted)) <= digits:
-                return coarse
-        return step.locate(i, loss_of, run.loss, loss, wanted, digits)
 
     def _is_ended_by_callback(self, b: int, state: Tensor, time: float) -> bool:
         """Whether the callback, told of this state, ends the run."""

@@ -203,7 +203,7 @@ class MatrixCompletion(SquaredLoss):
 
         The rule is measured (`benchmarks/sparse_gradients.py`): of at least 90,000 entries at most
         an eighth is observed; a fifteenth where hidden layers have 300 units or more, whose dense
-        products are the fastest. Smaller ones are cheaper than the handling of sparse ones.
+        products are the fastest. Smaller matrices are cheaper than the handling of sparse ones.
 
         Parameters
         ----------

@@ -36,8 +36,8 @@ class TangentSensing(SquaredLoss):
     rows : int
         How many measurement matrices stay in the cache: they are read twice.
     memory : Tensor, shape (m, k (d + d')), optional
-        Where to write what is known of the measurements. To ask for new memory each time would
-        leave holes between what other threads ask for.
+        Where to write what is known of the measurements: that of an earlier one, which would else
+        be there beside the new one.
     """
 
     def __init__(

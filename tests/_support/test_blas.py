@@ -132,8 +132,8 @@ def test_the_library_is_that_of_numpy_wherever_it_is_listed(path, place, monkeyp
 
 
 def test_here_as_well_after_all_others_were_loaded():
-    import cvxpy  # noqa: F401  brings those of its solvers
-    import scipy.linalg  # noqa: F401
+    import cvxpy  # noqa: F401, brings those of its solvers
+    import scipy.linalg  # noqa: F401, brings its own
 
     library = numpy_library.__wrapped__()
     kind = np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]
